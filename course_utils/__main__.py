@@ -1,0 +1,85 @@
+"""The one command-line door: python -m course_utils {doctor, build, run}."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from course_utils.errors import CourseError
+
+
+def doctor(args: argparse.Namespace) -> int:
+    from course_utils.doctor import diagnose
+
+    facts, problems = diagnose()
+    print("\n".join(facts))
+    for what, remedy in problems:
+        print(f"PROBLEM    {what}\n           to do: {remedy}")
+    print("All is well." if not problems else f"{len(problems)} to mend.")
+    return 1 if problems else 0
+
+
+def build(args: argparse.Namespace) -> int:
+    from course_utils.notebooks import build
+
+    changed = build(check=args.check)
+    for path in changed:
+        print(("out of step: " if args.check else "built: ") + path.name)
+    if args.check and changed:
+        print("run `python -m course_utils build` and commit the result")
+        return 1
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    from course_utils import runner
+    from course_utils.notebooks import find_lesson, lessons
+    from course_utils.pages import render_pages
+
+    chosen = [find_lesson(wanted) for wanted in args.lesson] or lessons()
+    results = runner.run(chosen, args.profile, args.build)
+    if args.record:
+        runner.record_timings(results, args.profile)
+    print("\n" + runner.summary(results))
+    print(f"\nPages: {render_pages(args.build, args.profile)}")
+    return 0 if all(result.status == "passed" for result in results) else 1
+
+
+def manifest(args: argparse.Namespace) -> int:
+    from course_utils.assets import write_manifest
+
+    write_manifest()
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m course_utils", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("doctor", help="look at this machine and say what to do")
+    command.set_defaults(action=doctor)
+
+    command = commands.add_parser("build", help="build the notebooks from notebooks/src")
+    command.add_argument("--check", action="store_true", help="only say what is out of step")
+    command.set_defaults(action=build)
+
+    command = commands.add_parser("run", help="execute lessons and check their claims")
+    command.add_argument("lesson", nargs="*", help="numbers such as 11; none means all")
+    command.add_argument("--profile", default="quick", help="quick (default) or full")
+    command.add_argument("--build", type=Path, default=Path("build"), help="output folder")
+    command.add_argument("--record", action="store_true", help="keep the times in timings.json")
+    command.set_defaults(action=run)
+
+    command = commands.add_parser("manifest", help="write data/SHA256SUMS anew")
+    command.set_defaults(action=manifest)
+
+    args = parser.parse_args(arguments)
+    try:
+        return args.action(args)
+    except CourseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Where the course's files are, and whether they are what they should be.
+
+Embedded assets lie in `data/`, each with its sha256 in `data/SHA256SUMS`. Two environment
+variables name folders with copies of public files, for rooms without a network:
+COURSE_DATA_MIRROR for datasets, COURSE_MODEL_MIRROR for hub models (folder = hub id).
+"""
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+
+from course_utils.errors import AssetError
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "data"
+
+
+def sha256(path: Path) -> str:
+    """The file's sha256 as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(path: Path) -> dict[str, str]:
+    """Read a list of checksums as `sha256sum` writes it: file name → digest."""
+    if not path.is_file():
+        raise AssetError(f"the list of checksums {path} is missing: get the course's files again")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines if line)}
+
+
+@cache
+def embedded(name: str) -> Path:
+    """The path of an embedded file such as "tickets.csv", after checking its sha256.
+
+    Raises:
+        AssetError: the file is missing or was changed.
+    """
+    return verified(DATA, name, DATA / "SHA256SUMS", "run `git checkout -- data`")
+
+
+def verified(folder: Path, name: str, manifest: Path, remedy: str) -> Path:
+    """The path of `folder / name` if its sha256 is the manifest's; otherwise `AssetError`."""
+    path = folder / name
+    expected = read_manifest(manifest).get(name)
+    if expected is None:
+        raise AssetError(f"{name} is not listed in {manifest}; {remedy} or rebuild the list")
+    if not path.is_file():
+        raise AssetError(f"the file {path} is missing; to get it back, {remedy}")
+    if (found := sha256(path)) != expected:
+        raise AssetError(
+            f"the file {path} is not the one expected (sha256 {found[:12]}…, should be "
+            f"{expected[:12]}…); to get the right one, {remedy}"
+        )
+    return path
+
+
+def data_mirror() -> Path | None:
+    """The folder of public datasets that COURSE_DATA_MIRROR names, if it is set."""
+    return _mirror("COURSE_DATA_MIRROR")
+
+
+def model_source(name: str) -> str:
+    """A hub model's id, or its folder in COURSE_MODEL_MIRROR if that is set."""
+    mirror = _mirror("COURSE_MODEL_MIRROR")
+    if mirror is None:
+        return name
+    if not (mirror / name).is_dir():
+        raise AssetError(
+            f"the model {name!r} is not in COURSE_MODEL_MIRROR ({mirror}); put its files into "
+            f"{mirror / name}, or unset the variable to download it"
+        )
+    return str(mirror / name)
+
+
+def _mirror(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    if not value:
+        return None
+    if not Path(value).is_dir():
+        raise AssetError(f"{variable} is {value!r}, which is not a folder; correct or unset it")
+    return Path(value)
+
+
+def write_manifest() -> None:
+    """Write `data/SHA256SUMS` anew, for maintainers who changed a file on purpose."""
+    files = [p for p in DATA.rglob("*") if p.suffix in (".csv", ".safetensors", ".json")]
+    lines = [f"{sha256(path)}  {path.relative_to(DATA).as_posix()}\n" for path in sorted(files)]
+    (DATA / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
+    embedded.cache_clear()

