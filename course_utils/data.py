@@ -5,6 +5,7 @@ Does not know where a task comes from (`tasks.py`) or how it is batched (`batche
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -30,16 +31,16 @@ class TokenizedTexts:
     @staticmethod
     def from_lists(lists: Sequence[Sequence[int]]) -> "TokenizedTexts":
         lengths = torch.tensor([0] + [len(ids) for ids in lists])
-        flat = np.concatenate([np.asarray(ids, dtype=np.int32) for ids in lists])
+        parts = [np.asarray(ids, dtype=np.int32) for ids in lists]
+        flat = np.concatenate([np.zeros(0, dtype=np.int32), *parts])
         return TokenizedTexts(torch.from_numpy(flat), lengths.cumsum(0))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, index: int | Tensor) -> "Tensor | TokenizedTexts":
-        """One text's ids, or the chosen texts."""
-        if isinstance(index, Tensor):
-            return self.select(index)
+    def __getitem__(self, index: int) -> Tensor:
+        """One text's ids."""
+        index = range(len(self))[index]  # a negative one counts from the end
         return self.ids[self.offsets[index] : self.offsets[index + 1]]
 
     def select(self, indices: Tensor) -> "TokenizedTexts":
@@ -51,7 +52,7 @@ class TokenizedTexts:
         return self.offsets.diff()
 
 
-Inputs = list[str] | TokenizedTexts | Tensor
+Inputs: TypeAlias = list[str] | TokenizedTexts | Tensor
 
 
 @dataclass(frozen=True)
@@ -110,14 +111,21 @@ class Examples:
             raise CourseError(f"cannot take {count} of {len(self)} examples")
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self), generator=generator)
-        # Number each class's examples 0, 1, 2 … in random order; class c's k-th example comes
-        # when (k + 1/2) / n_c of its class is used up, so shares stay equal at every count.
-        position = torch.empty(len(self))
-        for label in self.labels.unique():
-            members = order[self.labels[order] == label]
-            jitter = torch.rand(1, generator=generator)
-            position[members] = (torch.arange(len(members)) + jitter) / len(members)
-        return self.select(position.argsort(stable=True)[:count])
+        found, sizes = self.labels.unique(return_counts=True)
+        mixed = torch.randperm(len(found), generator=generator)  # settles ties between classes
+        members = [order[self.labels[order] == label] for label in found[mixed]]
+        share = sizes[mixed].numpy() / len(self)
+        # Tijdeman's rule (1980): of the classes that lag by `slack` or more, the one that must
+        # be served soonest comes next. No class is ever a whole example off its share.
+        slack = 0.5 / max(len(found) - 1, 1)
+        taken = np.zeros(len(found), dtype=int)
+        chosen = []
+        for step in range(1, count + 1):
+            lags = share * step - taken >= slack - 1e-9
+            due = int(np.where(lags, (taken + 1 - slack) / share, np.inf).argmin())
+            chosen.append(members[due][taken[due]])
+            taken[due] += 1
+        return self.select(torch.stack(chosen))
 
 
 @dataclass(frozen=True)
@@ -222,12 +230,15 @@ def tokenize(task: Task, tokenizer, max_length: int = 128) -> Task:
     Returns:
         The same task with `TokenizedTexts` as inputs.
     """
+
+    def tokenized(split: Examples) -> Examples:
+        return replace(split, inputs=tokenize_texts(split.inputs, tokenizer, max_length))
+
     return replace(
         task,
-        **{
-            name: replace(split, inputs=tokenize_texts(split.inputs, tokenizer, max_length))
-            for name, split in (("train", task.train), ("valid", task.valid), ("test", task.test))
-        },
+        train=tokenized(task.train),
+        valid=tokenized(task.valid),
+        test=tokenized(task.test),
     )
 
 

@@ -3,6 +3,7 @@
 Does not know about models. Also here: seeding, wall time and peak memory.
 """
 
+import ctypes
 import os
 import platform
 import random
@@ -65,6 +66,24 @@ def processor_name() -> str:
     """The processor's name as far as the system tells."""
     name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor()
     return f"{name or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def keep_freed_memory() -> bool:
+    """Let the process keep the memory that tensors free (glibc only); True if it worked.
+
+    Training frees and asks for the same large blocks in every step. By default glibc hands each
+    back to the system, which then clears it page by page, again and again.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # numbers from malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    largest = 2**31 - 1
+    settings = ((mmap_threshold, 2**30), (trim_threshold, largest), (top_pad, 2**26))
+    return all([mallopt(setting, value) == 1 for setting, value in settings])
 
 
 def seed_everything(seed: int) -> None:

@@ -77,8 +77,6 @@ def diagnose() -> tuple[list[str], list[tuple[str, str]]]:
         f"assets     {len(read_manifest(DATA / 'SHA256SUMS'))} files in {DATA}",
     ]
     problems = check_versions() + check_assets()
-    if sys.version_info < (3, 11):
-        problems.append(("Python is older than 3.11", "install Python 3.11 or later"))
     if free < MIN_FREE_GB:
         problems.append((f"only {free:.1f} GB of disk are free", f"free {MIN_FREE_GB:.0f} GB"))
     if memory < MIN_MEMORY_GB:

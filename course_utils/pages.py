@@ -37,7 +37,8 @@ def render_pages(build: Path, profile: str) -> Path:
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Fine-tuning, measured</title>'
         "<style>body{font:16px system-ui;max-width:50em;margin:2em auto;padding:0 1em}"
         "td,th{text-align:left;padding:.3em 1em .3em 0}</style>"
-        f"<h1>Fine-tuning, measured</h1><p>Profile {escape(profile)} on {escape(run['device'])}.</p>"
+        "<h1>Fine-tuning, measured</h1>"
+        f"<p>Profile {escape(profile)} on {escape(run['device'])}.</p>"
         "<table><tr><th>lesson</th><th>status</th><th>time</th><th>peak memory</th>"
         f"<th>claims that hold</th></tr>{''.join(rows)}</table></html>\n",
         encoding="utf-8",

@@ -10,12 +10,13 @@ import io
 from collections.abc import Mapping, Sequence
 from html import escape
 
-import matplotlib
 import numpy as np
 import torch
+from cycler import cycler
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from course_utils.errors import CourseError
 from course_utils.history import History
@@ -24,7 +25,7 @@ from course_utils.show import show
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 STYLE = {
-    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=PALETTE),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -54,7 +55,7 @@ def describe(figure: Axes | Figure, alt: str) -> None:
         raise CourseError(
             f"the alternative text {alt!r} is too short: say what is drawn and what it shows"
         )
-    whole = figure if isinstance(figure, Figure) else figure.get_figure()
+    whole = figure if isinstance(figure, Figure) else figure.get_figure(root=True)
     buffer = io.BytesIO()
     with plt.rc_context(STYLE):
         whole.savefig(buffer, format="png")
@@ -75,7 +76,7 @@ def plot_history(histories: History | Sequence[History], measure: str = "valid_a
         axes.plot(run.column("number"), run.column(measure), marker=marker, label=run.recipe)
     unit = " (nats)" if measure.endswith("loss") else ""
     axes.set(xlabel="epoch", ylabel=measure.replace("_", " ") + unit)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     return axes
 

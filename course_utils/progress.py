@@ -3,6 +3,7 @@
 import sys
 import time
 from html import escape
+from typing import Any
 
 
 def in_notebook() -> bool:
@@ -23,7 +24,7 @@ class Progress:
     def __init__(self, total: int, label: str, silent: bool = False):
         self.total, self.label, self.silent = total, label, silent
         self.start = self.last_shown = time.monotonic()
-        self.handle = None
+        self.handle: Any = None  # of IPython, once there is something to show
         self.kind = "notebook" if in_notebook() else "terminal" if sys.stderr.isatty() else "plain"
 
     def update(self, done: int, note: str = "") -> None:

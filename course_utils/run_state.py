@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 
 import torch
@@ -44,6 +45,8 @@ class RunState:
         self.history: list[Epoch] = []
         self.best_epoch, self.best_loss = 0, math.inf
         self.best_weights: dict[str, Tensor] | None = None
+        self.changing = False  # True while half changed, when an interruption must not save it
+        self.step_rng: tuple[Tensor, list[Tensor]] | None = None  # at the start of a step
 
     @property
     def stopped(self) -> bool:
@@ -55,10 +58,17 @@ class RunState:
         """The source of this epoch's order."""
         return torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
 
+    def begin_step(self) -> None:
+        """Note the random numbers' state, so that a step interrupted halfway can be repeated."""
+        self.step_rng = _rng_state()
+
     def add(self, loss: Tensor, count: Tensor) -> None:
+        """Count a step that is done."""
         self.loss += loss
         self.count += count
         self.step += 1
+        self.step_rng = None
+        self.changing = False
 
     def check_loss(self) -> float:
         """The epoch's mean loss so far; raises `NonFiniteLoss`."""
@@ -88,17 +98,19 @@ class RunState:
         )
 
     def finish_epoch(self, valid: Evaluation | None, seconds: float, first_stage: str) -> None:
+        self.changing = True
         train_loss = (self.loss / self.count).item() if self.step else math.nan
         self.epoch += 1
         nan = math.nan
         loss, accuracy = (valid.loss, valid.accuracy) if valid else (nan, nan)
         self.history.append(Epoch(self.epoch, train_loss, loss, accuracy, seconds, first_stage))
-        if not loss >= self.best_loss:  # lower, or not measured
+        if valid is None or loss < self.best_loss:
             self.best_epoch, self.best_loss = self.epoch, loss if valid else math.inf
             if self.recipe.keep_best:
                 self.best_weights = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.step = 0
         self.loss, self.count = torch.zeros_like(self.loss), torch.zeros_like(self.count)
+        self.changing = False
 
     def restore_best(self) -> None:
         """Put the best epoch's weights back, if the recipe keeps them."""
@@ -113,6 +125,7 @@ class RunState:
 
     def state(self) -> dict:
         """Everything, as tensors and plain values."""
+        rng, cuda_rng = self.step_rng or _rng_state()
         return {
             "identity": self.identity,
             "model": self.model.state_dict(),
@@ -121,8 +134,8 @@ class RunState:
             "sums": (self.loss, self.count),
             "history": [dataclasses.asdict(epoch) for epoch in self.history],
             "best": (self.best_epoch, self.best_loss, self.best_weights),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "rng": rng,
+            "cuda_rng": cuda_rng,
         }
 
     def restore(self, state: dict) -> None:
@@ -147,8 +160,13 @@ class RunState:
             torch.cuda.set_rng_state_all(state["cuda_rng"])
 
 
+def _rng_state() -> tuple[Tensor, list[Tensor]]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return torch.get_rng_state(), cuda
+
+
 def _plain(value: object) -> object:
     """A value that a checkpoint can hold and compare: functions by their name."""
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    return getattr(value, "__qualname__", None) or repr(value)
+    return getattr(value, "__qualname__", None) or re.sub(r" at 0x\w+", "", repr(value))

@@ -59,7 +59,7 @@ def stages(model: nn.Module) -> list[Stage]:
             method `stages()`.
 
     Raises:
-        CourseError: the model belongs to no family that we know.
+        CourseError: the model belongs to no family that we know, or has weights in no stage.
     """
     if hasattr(model, "stages"):
         parts = model.stages()
@@ -75,7 +75,15 @@ def stages(model: nn.Module) -> list[Stage]:
                 f"{', '.join(sorted(FAMILIES))}. Give your model a method stages() that returns "
                 "a list of course_utils.stage.Stage"
             )
-    return assign_parameters(parts)
+    parts = assign_parameters(parts)
+    held = {id(weight) for part in parts for weight in part.parameters}
+    if missing := [name for name, weight in model.named_parameters() if id(weight) not in held]:
+        raise CourseError(
+            f"no stage of this {type(model).__name__} holds {', '.join(missing[:3])}"
+            f"{' …' if missing[3:] else ''}: the list of stages would not be the whole model. Take "
+            "the bare model or the one for classification, or give yours a method stages()"
+        )
+    return parts
 
 
 def assign_parameters(parts: Iterable[Stage]) -> list[Stage]:
@@ -184,6 +192,14 @@ def _attention_mask(body: nn.Module, mask: Tensor | None) -> Tensor | None:
     return torch.zeros_like(wide, dtype=torch.float32).masked_fill(~wide, -1e30)
 
 
+def _causal_mask(body: nn.Module, x: Tensor) -> Tensor | None:
+    """No token sees a later one: sdpa knows that by itself, eager attention must be told."""
+    if body.config._attn_implementation == "sdpa":
+        return None
+    size = x.shape[1]
+    return torch.full((1, 1, size, size), -1e30, device=x.device).triu(1)
+
+
 def _layer_stages(body: nn.Module, layers: Iterable[nn.Module]) -> list[Stage]:
     def run_with(layer: nn.Module) -> Run:
         return lambda x, mask: layer(x, attention_mask=_attention_mask(body, mask))
@@ -241,7 +257,7 @@ def _gpt2(model: nn.Module) -> list[Stage]:
 
     def run_with(block: nn.Module) -> Run:
         # Causal attention with padding on the right needs no mask: no real token sees it.
-        return lambda x, mask: block(x)
+        return lambda x, mask: block(x, attention_mask=_causal_mask(body, x))
 
     parts = [Stage("embeddings", (body.wte, body.wpe, body.drop), embed)]
     parts += [Stage(f"layer{i}", (block,), run_with(block)) for i, block in enumerate(body.h)]

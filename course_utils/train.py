@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from course_utils import checkpoint as checkpoints
 from course_utils.batches import Batch, Batches
 from course_utils.data import Examples, Task
-from course_utils.device import Compute, choose_compute, seed_everything, stopwatch
+from course_utils.device import (
+    Compute,
+    choose_compute,
+    keep_freed_memory,
+    seed_everything,
+    stopwatch,
+)
 from course_utils.errors import CourseError
 from course_utils.history import Epoch, Evaluation, History
 from course_utils.optim import build_optimizer, schedule_factor, set_learning_rates
@@ -58,6 +64,7 @@ def fit(
     """
     if isinstance(data.train.inputs, list):
         raise CourseError("the texts are not tokenized yet: call tokenize(task, model.tokenizer)")
+    keep_freed_memory()
     seed_everything(seed)
     compute = choose_compute(recipe.precision)
     model.to(compute.device)
@@ -79,7 +86,7 @@ def fit(
                 if boundaries[run.epoch] != boundary:
                     boundary = boundaries[run.epoch]
                     train_from(parts, boundary)
-                    epochs_here = boundaries[run.epoch :].count(boundary)
+                    epochs_here = boundaries.count(boundary)
                     train_source, trained = cached(
                         train_data, parts, boundary, compute, recipe, epochs_here
                     )
@@ -91,6 +98,7 @@ def fit(
                 for indices in order[run.step :]:  # after a resumption, those not yet done
                     done = run.epoch * len(order) + run.step
                     set_learning_rates(optimizer, schedule_factor(done / total_steps, recipe))
+                    run.begin_step()
                     batch = train_source.augmented(train_source.batch(indices))
                     loss, count = train_step(trained, batch, run, compute)
                     run.add(loss, count)
@@ -108,9 +116,10 @@ def fit(
             if checkpoint is not None:
                 checkpoints.save(run.state(), checkpoint)
     except KeyboardInterrupt:
-        if checkpoint is not None:
+        if checkpoint is not None and not run.changing:
             checkpoints.save(run.state(), checkpoint)
         raise
+    train_from(parts, boundaries[run.epoch - 1])  # also if there was nothing left to do
     run.restore_best()
     set_mode(parts, False)
     return run.summary(parts)
@@ -135,6 +144,7 @@ def train_step(
     if run.recipe.max_grad_norm:
         weights = [weight for part in parts for weight in part.parameters if weight.requires_grad]
         nn.utils.clip_grad_norm_(weights, run.recipe.max_grad_norm)
+    run.changing = True  # until `add` has counted the step
     run.optimizer.step()
     return loss, count
 
@@ -172,7 +182,7 @@ def loss_sum(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Te
 def plan_boundaries(parts: Sequence[Stage], recipe: Recipe) -> list[int]:
     """The first trained stage of each epoch, as an index into `parts`."""
     start = train_from(parts, recipe.train_from)
-    with_weights = [i for i in range(start + 1) if parts[i].parameters]
+    with_weights = [*(i for i in range(start) if parts[i].parameters), start]
     every = recipe.unfreeze_every
     moves = [epoch // every if every else 0 for epoch in range(recipe.epochs)]
     return [with_weights[max(len(with_weights) - 1 - move, 0)] for move in moves]

@@ -1,0 +1,55 @@
+"""What a model computes on the way: the output of any stage, for a whole set of examples."""
+
+import torch
+from torch import Tensor, nn
+
+from course_utils.batches import Batches
+from course_utils.data import Examples, tokenize_texts
+from course_utils.device import choose_compute
+from course_utils.errors import CourseError
+from course_utils.stage import run_stages, set_mode, stages
+
+
+@torch.no_grad()
+def embed(
+    model: nn.Module, examples: Examples, last_stage: str | None = None, batch_size: int = 64
+) -> Tensor:
+    """One feature vector an example, as a stage gives it.
+
+    Args:
+        model: any model that `stages` knows; left in eval mode.
+        examples: texts (tokenized or not) or images.
+        last_stage: the stage whose output is wanted; None is the last one before the head.
+        batch_size: examples at a time.
+
+    Returns:
+        (n, D) float32 on the CPU, in the order of the examples. Outputs with more dimensions
+        are averaged: over the tokens of a text, over the positions of an image.
+    """
+    parts = stages(model)
+    names = [part.name for part in parts]
+    if last_stage is not None and last_stage not in names:
+        raise CourseError(f"there is no stage {last_stage!r}; the stages are {', '.join(names)}")
+    used = parts[: names.index(last_stage) + 1 if last_stage is not None else len(parts) - 1]
+    if isinstance(examples.inputs, list):
+        texts = tokenize_texts(examples.inputs, model.tokenizer)
+        examples = Examples(texts, examples.labels)
+    compute = choose_compute()
+    model.to(compute.device)
+    set_mode(parts, False)
+    source = Batches(examples, batch_size, compute.device, getattr(model, "pad_id", 0))
+    outputs, positions = [], []
+    for batch in source.epoch():
+        with compute.autocast():
+            output = run_stages(used, batch.inputs, batch.mask).float()
+        outputs.append(_average(output, batch.mask).cpu())
+        positions.append(batch.indices)
+    return torch.cat(outputs)[torch.cat(positions).argsort()]
+
+
+def _average(output: Tensor, mask: Tensor | None) -> Tensor:
+    if output.ndim == 4:  # (B, C, H, W)
+        return output.mean((2, 3))
+    if output.ndim == 3 and mask is not None:  # (B, T, D) with padding
+        return (output * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
+    return output.mean(1) if output.ndim == 3 else output

@@ -1,0 +1,156 @@
+"""Tests of learning rates, parameter groups and schedules (course_utils/optim.py)."""
+
+import pytest
+import torch
+from conftest import tiny_bert
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_utils.optim import (
+    build_optimizer,
+    parameter_groups,
+    schedule_factor,
+    set_learning_rates,
+    stage_rates,
+)
+from course_utils.recipes import SCHEDULES, Recipe
+from course_utils.stage import stages
+
+SHARE = st.floats(0, 1)
+WARMUP = st.floats(0, 0.99)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return stages(tiny_bert())
+
+
+def recipe(**fields) -> Recipe:
+    return Recipe("test", **fields)
+
+
+# --- schedules ------------------------------------------------------------------------------
+
+
+@given(SHARE, WARMUP, st.sampled_from(SCHEDULES))
+def test_the_factor_is_a_share(progress, warmup, schedule):
+    assert 0 <= schedule_factor(progress, recipe(warmup=warmup, schedule=schedule)) <= 1
+
+
+@given(SHARE, SHARE, st.floats(0.01, 0.99), st.sampled_from(SCHEDULES))
+def test_the_rate_rises_in_the_warmup(a, b, warmup, schedule):
+    a, b = sorted((a * warmup, b * warmup))
+    r = recipe(warmup=warmup, schedule=schedule)
+    assert schedule_factor(a, r) <= schedule_factor(b, r)
+    assert schedule_factor(a, r) == pytest.approx(a / warmup)
+
+
+@given(SHARE, SHARE, WARMUP, st.sampled_from(SCHEDULES))
+def test_the_rate_never_rises_after_the_warmup(a, b, warmup, schedule):
+    a, b = sorted(warmup + (1 - warmup) * x for x in (a, b))
+    r = recipe(warmup=warmup, schedule=schedule)
+    assert schedule_factor(min(a, 1), r) >= schedule_factor(min(b, 1), r) - 1e-12
+
+
+@given(WARMUP, st.sampled_from(SCHEDULES))
+def test_the_peak_is_one_and_decay_ends_at_zero(warmup, schedule):
+    r = recipe(warmup=warmup, schedule=schedule)
+    assert schedule_factor(warmup, r) == pytest.approx(1)
+    assert schedule_factor(1.0, r) == pytest.approx(float(schedule == "constant"), abs=1e-9)
+
+
+@given(st.floats(0.01, 0.99), st.sampled_from(SCHEDULES))
+def test_the_factor_is_continuous_where_the_warmup_ends(warmup, schedule):
+    r = recipe(warmup=warmup, schedule=schedule)
+    assert schedule_factor(warmup - 1e-7, r) == pytest.approx(1, abs=1e-4)
+    assert schedule_factor(warmup + 1e-7, r) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("schedule, factor", [("linear", 0.5), ("cosine", 0.5), ("constant", 1)])
+def test_half_way_down(schedule, factor):
+    assert schedule_factor(0.6, recipe(warmup=0.2, schedule=schedule)) == pytest.approx(factor)
+
+
+def test_the_schedules_are_those_of_transformers():
+    from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
+
+    for name, make in (
+        ("linear", get_linear_schedule_with_warmup),
+        ("cosine", get_cosine_schedule_with_warmup),
+    ):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        theirs = make(optimizer, num_warmup_steps=4, num_training_steps=20)
+        for step in range(20):
+            ours = schedule_factor(step / 20, recipe(warmup=0.2, schedule=name))
+            assert ours == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
+            optimizer.step()
+            theirs.step()
+
+
+def test_set_learning_rates_scales_each_groups_own_peak(parts):
+    optimizer = build_optimizer(parts, recipe(stage_decay=0.5))
+    set_learning_rates(optimizer, 0.25)
+    for group in optimizer.param_groups:
+        assert group["lr"] == pytest.approx(0.25 * group["peak_lr"])
+    assert len({group["lr"] for group in optimizer.param_groups}) > 2
+
+
+# --- a rate for each stage ------------------------------------------------------------------
+
+
+def test_without_decay_all_stages_have_one_rate(parts):
+    assert set(stage_rates(parts, recipe(learning_rate=3e-4)).values()) == {3e-4}
+
+
+@given(st.floats(0.1, 1), st.floats(1e-6, 1e-2))
+def test_each_stage_has_the_decayed_rate_of_the_next_one(decay, rate):
+    parts = stages(tiny_bert(layers=2))
+    rates = stage_rates(parts, recipe(learning_rate=rate, stage_decay=decay))
+    assert list(rates) == ["embeddings", "layer0", "layer1", "head"]  # "pool" has no weights
+    assert rates["head"] == rates["layer1"] == rate
+    assert rates["layer0"] == pytest.approx(rate * decay)
+    assert rates["embeddings"] == pytest.approx(rate * decay**2)
+
+
+def test_the_head_may_have_its_own_rate(parts):
+    rates = stage_rates(parts, recipe(learning_rate=1e-4, head_learning_rate=1e-2))
+    assert rates.pop("head") == 1e-2
+    assert set(rates.values()) == {1e-4}
+
+
+# --- parameter groups -----------------------------------------------------------------------
+
+
+def test_the_groups_hold_each_weight_once(parts):
+    groups = parameter_groups(parts, recipe())
+    grouped = [id(weight) for group in groups for weight in group["params"]]
+    assert sorted(grouped) == sorted(id(w) for part in parts for w in part.parameters)
+    assert all(group["params"] for group in groups)
+
+
+def test_only_matrices_decay(parts):
+    for group in parameter_groups(parts, recipe(weight_decay=0.3)):
+        matrices = {weight.ndim >= 2 for weight in group["params"]}
+        assert matrices == {group["weight_decay"] == 0.3}
+        assert group["weight_decay"] in (0.0, 0.3)
+
+
+def test_a_group_has_its_stages_rate(parts):
+    r = recipe(stage_decay=0.5, head_learning_rate=1e-2)
+    rates = stage_rates(parts, r)
+    groups = parameter_groups(parts, r)
+    assert {group["stage"] for group in groups} == set(rates)
+    assert all(group["peak_lr"] == rates[group["stage"]] for group in groups)
+
+
+@pytest.mark.parametrize("name, kind", [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
+def test_the_optimizer_is_the_recipes(parts, name, kind):
+    optimizer = build_optimizer(parts, recipe(optimizer=name))
+    assert type(optimizer) is kind
+    if name == "sgd":
+        assert {(g["momentum"], g["nesterov"]) for g in optimizer.param_groups} == {(0.9, True)}
+
+
+def test_nothing_moves_before_the_schedule_sets_a_rate(parts):
+    optimizer = build_optimizer(parts, recipe())
+    assert {group["lr"] for group in optimizer.param_groups} == {0.0}
