@@ -1,4 +1,4 @@
-"""The one command-line door: python -m course_utils {doctor, build, run}."""
+"""The one command-line door: python -m course_utils {doctor, build, run, readme, manifest}."""
 
 import argparse
 import sys
@@ -44,6 +44,13 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(result.status == "passed" for result in results) else 1
 
 
+def readme(args: argparse.Namespace) -> int:
+    from course_utils.readme import update_readme
+
+    update_readme(args.build / "run.json")
+    return 0
+
+
 def manifest(args: argparse.Namespace) -> int:
     from course_utils.assets import write_manifest
 
@@ -69,6 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--build", type=Path, default=Path("build"), help="output folder")
     command.add_argument("--record", action="store_true", help="keep the times in timings.json")
     command.set_defaults(action=run)
+
+    command = commands.add_parser("readme", help="put the results of a run into README.md")
+    command.add_argument("--build", type=Path, default=Path("build"), help="folder of run.json")
+    command.set_defaults(action=readme)
 
     command = commands.add_parser("manifest", help="write data/SHA256SUMS anew")
     command.set_defaults(action=manifest)

@@ -103,9 +103,10 @@ class Batches:
     ):
         self.examples, self.batch_size, self.device = examples, batch_size, device
         self.pad_id, self.augment = pad_id, augment
-        self.is_text = isinstance(examples.inputs, TokenizedTexts)
-        self.lengths = examples.inputs.lengths if self.is_text else None
-        self.images = None if self.is_text else examples.inputs.to(device)
+        inputs = examples.inputs
+        self.texts = inputs if isinstance(inputs, TokenizedTexts) else None
+        self.lengths = None if self.texts is None else self.texts.lengths
+        self.images = inputs.to(device) if isinstance(inputs, Tensor) else None
         self.labels = examples.labels.to(device)
 
     def __len__(self) -> int:
@@ -121,10 +122,11 @@ class Batches:
 
     def batch(self, indices: Tensor) -> Batch:
         """The batch of these examples, without augmentation."""
-        if self.is_text:
-            ids, mask = pad_texts(self.examples.inputs, indices, self.pad_id)
+        if self.texts is not None:
+            ids, mask = pad_texts(self.texts, indices, self.pad_id)
             mask = mask if mask is None else mask.to(self.device)
             return Batch(ids.to(self.device), mask, self.labels[indices], indices)
+        assert self.images is not None
         return Batch(self.images[indices], None, self.labels[indices], indices)
 
     def augmented(self, batch: Batch) -> Batch:

@@ -72,7 +72,7 @@ def load(path: str | os.PathLike) -> dict:
     if not raw.startswith(FORMAT):
         raise CheckpointError(f"{path} is not a checkpoint of this course; name another file")
     content = memoryview(raw)[start:]
-    if hashlib.sha256(content).hexdigest().encode() != raw[len(FORMAT) : start - 1]:
+    if hashlib.sha256(content).hexdigest().encode() + b"\n" != raw[len(FORMAT) : start]:
         raise CheckpointError(
             f"the checkpoint {path} is damaged (its checksum does not fit); delete it to start anew"
         )

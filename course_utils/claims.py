@@ -44,8 +44,9 @@ class Claim:
 
     @property
     def holds(self) -> bool:
+        finite = all(map(math.isfinite, (self.value, self.low, self.high)))
         above = self.at_least is None or self.value >= self.at_least
-        return above and (self.at_most is None or self.value <= self.at_most)
+        return finite and above and (self.at_most is None or self.value <= self.at_most)
 
     @property
     def bound(self) -> str:
@@ -84,13 +85,19 @@ def claim(
         raise CourseError(f"claim {id} cannot fail: give it at_least or at_most")
     if not values:
         raise CourseError(f"claim {id} has no value")
+    if any(map(math.isnan, values)):  # which no order can place: one spoils the whole
+        values = [math.nan] * len(values)
     made = Claim(id, text, median(values), min(values), max(values), at_least, at_most, len(values))
     mark, colour = ("✓", "#0a6b3d") if made.holds else ("✗", "#a3261f")
     html = (
         f'<div role="note" style="border-left:4px solid {colour};padding:.3em .8em">'
         f"<b>{mark}</b> {escape(str(made))}</div>"
     )
-    show(str(made), html, {MIME: {**asdict(made), "holds": made.holds}})
-    if not made.holds or not all(map(math.isfinite, values)):
+    record = {  # JSON has no word for what is not finite
+        key: None if isinstance(entry, float) and not math.isfinite(entry) else entry
+        for key, entry in asdict(made).items()
+    }
+    show(str(made), html, {MIME: {**record, "holds": made.holds}})
+    if not made.holds:
         raise ClaimFailed(str(made))
     return made

@@ -46,6 +46,9 @@ class TokenizedTexts:
     def select(self, indices: Tensor) -> "TokenizedTexts":
         return TokenizedTexts.from_lists([self[int(i)].tolist() for i in indices])
 
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
     @property
     def lengths(self) -> Tensor:
         """Number of tokens of each text, shape (n,)."""
@@ -79,7 +82,7 @@ class Examples:
         return len(self.labels)
 
     def __iter__(self) -> Iterator[tuple]:
-        return zip(self.inputs, self.labels.tolist(), strict=True)
+        return zip(iter(self.inputs), self.labels.tolist(), strict=True)
 
     def select(self, indices: Tensor | Sequence[int]) -> "Examples":
         """The examples at these positions, in this order."""

@@ -65,6 +65,8 @@ def diagnose() -> tuple[list[str], list[tuple[str, str]]]:
 
     free = shutil.disk_usage(ROOT).free / 1e9
     memory = psutil.virtual_memory().available / 1e9
+    manifest = DATA / "SHA256SUMS"
+    listed = len(read_manifest(manifest)) if manifest.is_file() else 0
     versions = ", ".join(
         f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers")
     )
@@ -74,7 +76,7 @@ def diagnose() -> tuple[list[str], list[tuple[str, str]]]:
         f"threads    {torch.get_num_threads()}",
         f"memory     {memory:.1f} GB free",
         f"disk       {free:.1f} GB free",
-        f"assets     {len(read_manifest(DATA / 'SHA256SUMS'))} files in {DATA}",
+        f"assets     {listed} files in {DATA}",
     ]
     problems = check_versions() + check_assets()
     if free < MIN_FREE_GB:

@@ -82,10 +82,10 @@ def render(lesson: Lesson) -> dict[Path, str]:
     Raises:
         CourseError: the source cannot be read as a lesson.
     """
-    text = lesson.source.read_text(encoding="utf-8")
     try:
+        text = lesson.source.read_text(encoding="utf-8")
         cells = jupytext.reads(text, fmt="py:percent").cells
-    except Exception as error:  # jupytext raises many kinds for a broken source
+    except Exception as error:  # not UTF-8, or one of jupytext's many kinds
         raise CourseError(f"{lesson.source.name} is not a percent script: {error}") from error
     _check_source(lesson, cells)
     return {

@@ -56,6 +56,7 @@ def describe(figure: Axes | Figure, alt: str) -> None:
             f"the alternative text {alt!r} is too short: say what is drawn and what it shows"
         )
     whole = figure if isinstance(figure, Figure) else figure.get_figure(root=True)
+    assert whole is not None
     buffer = io.BytesIO()
     with plt.rc_context(STYLE):
         whole.savefig(buffer, format="png")

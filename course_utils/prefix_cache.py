@@ -27,7 +27,7 @@ class CachedBatches:
     """
 
     def __init__(self, source: Batches, prefix: Sequence[Stage], compute: Compute):
-        self.source = source
+        self.source, self.lengths = source, source.lengths
         # (N, …) where every example has the same shape; otherwise N tensors (T_i, D).
         self.outputs: Tensor | list[Tensor] = self._run(prefix, compute)
 
@@ -41,9 +41,9 @@ class CachedBatches:
         for batch in self.source.epoch():
             with compute.autocast():
                 output = run_stages(prefix, batch.inputs, batch.mask)
-            per_token = self.source.is_text and output.ndim == 3
+            per_token = self.lengths is not None and output.ndim == 3
             for row, index in zip(output, batch.indices.tolist(), strict=True):
-                length = self.source.lengths[index] if per_token else len(row)
+                length = len(row) if self.lengths is None or not per_token else self.lengths[index]
                 rows[index] = row[:length].clone()
         return rows if per_token else torch.stack(rows)
 
@@ -57,9 +57,9 @@ class CachedBatches:
 
     def batch(self, indices: Tensor) -> Batch:
         labels = self.source.labels[indices]
-        if isinstance(self.outputs, Tensor):
+        if isinstance(self.outputs, Tensor) or self.lengths is None:
             return Batch(self.outputs[indices], None, labels, indices)
-        lengths = self.source.lengths[indices]
+        lengths = self.lengths[indices]
         inputs = pad_sequence([self.outputs[i] for i in indices.tolist()], batch_first=True)
         mask = None
         if not bool((lengths == lengths[0]).all()):

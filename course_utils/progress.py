@@ -46,6 +46,17 @@ class Progress:
         elif finished:
             print(line, flush=True)
 
+    def tick(self, seconds: float) -> None:
+        """On a terminal, for work whose steps are not known: show the seconds gone by."""
+        if self.kind == "terminal" and not self.silent:
+            line = f"{self.label}: {seconds:.0f} of about {self.total}"
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Remove the line from the terminal."""
+        if self.kind == "terminal" and not self.silent:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
     def _show_bar(self, done: int, line: str) -> None:
         from IPython.display import DisplayHandle
 

@@ -20,6 +20,7 @@ from course_utils.device import choose_compute
 from course_utils.errors import CourseError
 from course_utils.notebooks import TIMINGS, Lesson
 from course_utils.profiles import check_profile
+from course_utils.progress import Progress
 from course_utils.questions import CHECK_MIME
 
 BUILD = ROOT / "build"
@@ -44,10 +45,15 @@ class LessonRun:
 
 
 class MemoryMeter:
-    """Peak memory in MB of the kernels that this process has started."""
+    """Peak memory in MB of the kernels that this process has started.
 
-    def __init__(self) -> None:
+    Args:
+        on_sample: called at each look, with the seconds since the start.
+    """
+
+    def __init__(self, on_sample: Callable[[float], None] | None = None) -> None:
         self.peak_mb = 0.0
+        self._on_sample = on_sample or (lambda seconds: None)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -60,7 +66,7 @@ class MemoryMeter:
         self._thread.join()
 
     def _watch(self) -> None:
-        me = psutil.Process()
+        me, start = psutil.Process(), time.monotonic()
         while not self._done.wait(SAMPLE_EVERY):
             total = 0
             for child in me.children(recursive=True):
@@ -69,16 +75,20 @@ class MemoryMeter:
                 except psutil.NoSuchProcess:
                     continue
             self.peak_mb = max(self.peak_mb, total / 1e6)
+            self._on_sample(time.monotonic() - start)
 
 
-def run_lesson(lesson: Lesson, profile: str, folder: Path) -> LessonRun:
+def run_lesson(
+    lesson: Lesson, profile: str, folder: Path, on_sample: Callable[[float], None] | None = None
+) -> LessonRun:
     """Execute a lesson's solution notebook; its executed copy goes to `folder`."""
     import papermill
 
     output = folder / f"{lesson.name}.ipynb"
+    output.unlink(missing_ok=True)  # the claims of an earlier run are not this run's
     start = time.monotonic()
     error = None
-    with MemoryMeter() as memory:
+    with MemoryMeter(on_sample) as memory:
         try:
             papermill.execute_notebook(
                 lesson.solution, output, parameters={"PROFILE": profile}, progress_bar=False,
@@ -156,9 +166,12 @@ def run(
     results = []
     for number, lesson in enumerate(chosen, 1):
         guess = expected.get(lesson.number)
+        title = f"[{number}/{len(chosen)}] {lesson.name}"
         about = f", expected about {guess:.0f} s" if guess else ""
-        report(f"[{number}/{len(chosen)}] {lesson.name} …{about}")
-        result = run_lesson(lesson, profile, folder)
+        report(f"{title} …{about}")
+        bar = Progress(round(guess or CELL_TIMEOUT), "        seconds")
+        result = run_lesson(lesson, profile, folder, bar.tick)
+        bar.clear()
         results.append(result)
         held = f"{result.claims_held}/{len(result.claims)} claims hold"
         report(f"        {result.status} in {result.seconds:.0f} s, {held}")

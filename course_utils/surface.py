@@ -348,7 +348,7 @@ def _scratch(rng, surface, power):
         angle = surface.angle + rng.uniform(0.4, np.pi - 0.4)
     bright = rng.random() < 0.6
     mask = np.zeros((size, size), bool)
-    tint, relief = np.float32(1), np.float32(0)
+    tint, relief = np.ones((), np.float32), np.zeros((), np.float32)
     centre = rng.uniform(16, 48, 2)
     for _ in range(rng.choice((1, 2, 3), p=(0.65, 0.25, 0.1))):
         t = np.linspace(-0.5, 0.5, 10)[:, None]
@@ -453,7 +453,7 @@ def _hole(rng, surface, power):
 
 
 _TEXTURES = (_metal, _iron, _wood, _tile)
-_DEFECTS = (None, _scratch, _crack, _dent, _stain, _hole)
+_DEFECTS = (_scratch, _crack, _dent, _stain, _hole)  # classes 1 to 5; 0 is "ok"
 
 
 # ------------------------------------------------------------------- light and camera
@@ -620,7 +620,7 @@ def _picture(seed, index, label, domain, spurious, wants_mark, size, difficulty)
         weakest = 1 - 0.9 * difficulty
         power = surface.rich * scene.uniform(weakest, 1.0 + 0.2 * (1 - difficulty))
         while mask.sum() < 10 * (size / _FRAME) ** 2:  # an unlucky defect may miss the picture
-            defect = _DEFECTS[label](scene, surface, power)
+            defect = _DEFECTS[label - 1](scene, surface, power)
             mask = defect.mask
         albedo = albedo * defect.tint
         height, gloss = height + defect.relief, gloss * defect.gloss

@@ -244,8 +244,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         ) from error
     if rows and ("label" not in rows[0] or not {"text", "file"} & set(rows[0])):
         raise CourseError(
-            f"{path} has the columns {', '.join(map(str, rows[0]))}; it needs 'label' and 'text' "
-            "(or 'file' for images)"
+            f"{path} has the columns {', '.join(filter(None, rows[0]))}; it needs 'label' and "
+            "'text' (or 'file' for images)"
         )
     return rows
 

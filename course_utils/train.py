@@ -79,7 +79,7 @@ def fit(
 
     total_steps = recipe.epochs * len(train_data)
     bar = Progress(total_steps, recipe.name, silent)
-    boundary = None
+    boundary = -1  # none yet
     try:
         while run.epoch < recipe.epochs and not run.stopped:
             with stopwatch() as watch:

@@ -3,11 +3,13 @@
 import pytest
 import torch
 from conftest import tiny_image_task, tiny_text_task
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_utils.batches import POOL, Batch, Batches, epoch_order, pad_texts
 from course_utils.data import Examples, TokenizedTexts
+
+quick = settings(deadline=None, max_examples=40)
 
 CPU = torch.device("cpu")
 LISTS = st.lists(st.integers(1, 30), min_size=1, max_size=90)  # lengths of texts
@@ -25,6 +27,7 @@ def generator(seed: int | None) -> torch.Generator | None:
 SEEDS = st.none() | st.integers(0, 2**40)
 
 
+@quick
 @given(LISTS, st.integers(1, 20), SEEDS, st.booleans())
 def test_each_example_is_in_exactly_one_batch(lengths, batch_size, seed, is_text):
     lengths_tensor = torch.tensor(lengths) if is_text else None
@@ -32,6 +35,7 @@ def test_each_example_is_in_exactly_one_batch(lengths, batch_size, seed, is_text
     assert sorted(torch.cat(order).tolist()) == list(range(len(lengths)))
 
 
+@quick
 @given(LISTS, st.integers(1, 20), SEEDS)
 def test_all_batches_are_full_but_one(lengths, batch_size, seed):
     order = epoch_order(torch.tensor(lengths), len(lengths), batch_size, generator(seed))
@@ -40,12 +44,14 @@ def test_all_batches_are_full_but_one(lengths, batch_size, seed):
     assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
 
 
+@quick
 @given(LISTS, st.integers(1, 20))
 def test_the_fixed_order_goes_from_short_to_long(lengths, batch_size):
     order = epoch_order(torch.tensor(lengths), len(lengths), batch_size, None)
     assert torch.tensor(lengths)[torch.cat(order)].tolist() == sorted(lengths)
 
 
+@quick
 @given(LISTS, st.integers(1, 20), st.integers(0, 2**40))
 def test_a_pool_of_texts_needs_no_more_padding_than_its_sorted_order(lengths, batch_size, seed):
     lengths = torch.tensor(lengths[: POOL * batch_size])  # one pool
@@ -55,6 +61,7 @@ def test_a_pool_of_texts_needs_no_more_padding_than_its_sorted_order(lengths, ba
     assert all(end <= start for end, start in zip(ends, starts, strict=True))  # no overlap
 
 
+@quick
 @given(st.integers(40, 90), st.integers(1, 8), st.integers(0, 2**40), st.booleans())
 def test_the_seed_decides_the_order(count, batch_size, seed, is_text):
     lengths = torch.arange(count) % 7 if is_text else None
@@ -72,6 +79,7 @@ def test_one_generator_gives_another_order_each_epoch():
     assert torch.cat(source.order(one)).tolist() != torch.cat(source.order(one)).tolist()
 
 
+@quick
 @given(LISTS, st.data())
 def test_texts_are_padded_on_the_right_and_the_mask_says_where(lengths, data):
     chosen = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=12))
@@ -84,6 +92,7 @@ def test_texts_are_padded_on_the_right_and_the_mask_says_where(lengths, data):
             assert mask[row].tolist() == [t < lengths[i] for t in range(ids.shape[1])]
 
 
+@quick
 @given(LISTS, st.data())
 def test_there_is_a_mask_only_where_something_is_padded(lengths, data):
     chosen = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=6))
@@ -91,6 +100,7 @@ def test_there_is_a_mask_only_where_something_is_padded(lengths, data):
     assert (mask is None) is (len({lengths[i] for i in chosen}) == 1)
 
 
+@quick
 @given(LISTS, st.integers(1, 9), SEEDS)
 def test_an_epoch_carries_inputs_and_labels_of_the_same_examples(lengths, batch_size, seed):
     source = Batches(Examples(texts(lengths), torch.arange(len(lengths))), batch_size, CPU)
@@ -101,6 +111,7 @@ def test_an_epoch_carries_inputs_and_labels_of_the_same_examples(lengths, batch_
         assert (batch.inputs[:, 0] - 1).tolist() == batch.labels.tolist()
 
 
+@quick
 @given(st.integers(1, 30), st.integers(1, 30), st.booleans())
 def test_splitting_keeps_every_row_in_order(size, parts, masked):
     rows = torch.arange(size)
@@ -114,6 +125,7 @@ def test_splitting_keeps_every_row_in_order(size, parts, masked):
     assert not masked or torch.cat([p.mask for p in pieces]).equal(mask)
 
 
+@quick
 @given(st.integers(1, 30), st.integers(1, 30))
 def test_micro_batches_are_as_small_as_asked_for(size, parts):
     rows = torch.arange(size)

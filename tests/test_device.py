@@ -4,6 +4,7 @@ import random
 import time
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -93,10 +94,9 @@ def test_a_stopwatch_measures_its_block():
     assert 0.05 <= after < 5 and watch.seconds == after
 
 
-def test_peak_memory_grows_with_use(no_gpu):
-    before = device.peak_memory_mb()
-    block = torch.ones(int((before + 50) * 1e6 / 4))  # more than there has ever been
-    assert device.peak_memory_mb() >= before + 40 and len(block)
+def test_peak_memory_is_in_megabytes_and_at_least_what_is_used_now(no_gpu):
+    used = psutil.Process().memory_info().rss / 1e6
+    assert 0.95 * used <= device.peak_memory_mb() <= psutil.virtual_memory().total / 1e6
 
 
 def test_energy_is_proportional_to_time(no_gpu):

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import sklearn.metrics
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_utils.errors import CourseError
 from course_utils.metrics import accuracy, bootstrap_accuracy, confusion_matrix, macro_f1
+
+quick = settings(deadline=None, max_examples=40)
 
 
 @st.composite
@@ -20,6 +22,7 @@ def predictions(draw):
     return torch.tensor([a for a, _ in pairs]), torch.tensor([b for _, b in pairs]), classes
 
 
+@quick
 @given(predictions())
 def test_accuracy(case):
     labels, predicted, _ = case
@@ -28,6 +31,7 @@ def test_accuracy(case):
     )
 
 
+@quick
 @given(predictions())
 def test_confusion_matrix(case):
     labels, predicted, classes = case
@@ -35,6 +39,7 @@ def test_confusion_matrix(case):
     assert confusion_matrix(labels, predicted, classes).numpy().tolist() == expected.tolist()
 
 
+@quick
 @given(predictions())
 def test_macro_f1_leaves_absent_classes_out_as_scikit_learn_does(case):
     labels, predicted, classes = case
@@ -42,6 +47,7 @@ def test_macro_f1_leaves_absent_classes_out_as_scikit_learn_does(case):
     assert macro_f1(labels, predicted, classes) == pytest.approx(expected)
 
 
+@quick
 @given(predictions())
 def test_arrays_are_as_good_as_tensors(case):
     labels, predicted, classes = case
@@ -55,6 +61,7 @@ def test_rows_are_true_classes_and_columns_predicted_ones():
     assert matrix.tolist() == [[0, 2], [0, 1]]
 
 
+@quick
 @given(predictions(), st.integers(0, 2**31))
 def test_the_interval_holds_the_value_and_is_the_seeds(case, seed):
     labels, predicted, _ = case

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import tiny_bert
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_utils.optim import (
@@ -15,6 +15,8 @@ from course_utils.optim import (
 )
 from course_utils.recipes import SCHEDULES, Recipe
 from course_utils.stage import stages
+
+quick = settings(deadline=None, max_examples=40)
 
 SHARE = st.floats(0, 1)
 WARMUP = st.floats(0, 0.99)
@@ -32,11 +34,13 @@ def recipe(**fields) -> Recipe:
 # --- schedules ------------------------------------------------------------------------------
 
 
+@quick
 @given(SHARE, WARMUP, st.sampled_from(SCHEDULES))
 def test_the_factor_is_a_share(progress, warmup, schedule):
     assert 0 <= schedule_factor(progress, recipe(warmup=warmup, schedule=schedule)) <= 1
 
 
+@quick
 @given(SHARE, SHARE, st.floats(0.01, 0.99), st.sampled_from(SCHEDULES))
 def test_the_rate_rises_in_the_warmup(a, b, warmup, schedule):
     a, b = sorted((a * warmup, b * warmup))
@@ -45,6 +49,7 @@ def test_the_rate_rises_in_the_warmup(a, b, warmup, schedule):
     assert schedule_factor(a, r) == pytest.approx(a / warmup)
 
 
+@quick
 @given(SHARE, SHARE, WARMUP, st.sampled_from(SCHEDULES))
 def test_the_rate_never_rises_after_the_warmup(a, b, warmup, schedule):
     a, b = sorted(warmup + (1 - warmup) * x for x in (a, b))
@@ -52,6 +57,7 @@ def test_the_rate_never_rises_after_the_warmup(a, b, warmup, schedule):
     assert schedule_factor(min(a, 1), r) >= schedule_factor(min(b, 1), r) - 1e-12
 
 
+@quick
 @given(WARMUP, st.sampled_from(SCHEDULES))
 def test_the_peak_is_one_and_decay_ends_at_zero(warmup, schedule):
     r = recipe(warmup=warmup, schedule=schedule)
@@ -59,6 +65,7 @@ def test_the_peak_is_one_and_decay_ends_at_zero(warmup, schedule):
     assert schedule_factor(1.0, r) == pytest.approx(float(schedule == "constant"), abs=1e-9)
 
 
+@quick
 @given(st.floats(0.01, 0.99), st.sampled_from(SCHEDULES))
 def test_the_factor_is_continuous_where_the_warmup_ends(warmup, schedule):
     r = recipe(warmup=warmup, schedule=schedule)
@@ -102,6 +109,7 @@ def test_without_decay_all_stages_have_one_rate(parts):
     assert set(stage_rates(parts, recipe(learning_rate=3e-4)).values()) == {3e-4}
 
 
+@quick
 @given(st.floats(0.1, 1), st.floats(1e-6, 1e-2))
 def test_each_stage_has_the_decayed_rate_of_the_next_one(decay, rate):
     parts = stages(tiny_bert(layers=2))

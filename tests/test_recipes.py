@@ -4,12 +4,14 @@ import dataclasses
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_utils import recipes
 from course_utils.errors import CourseError
 from course_utils.recipes import Recipe
+
+quick = settings(deadline=None, max_examples=40)
 
 CONTRADICTIONS = [
     {"epochs": 0},
@@ -105,6 +107,7 @@ def test_what_each_recipe_trains():
     assert (gradual.train_from, gradual.unfreeze_every) == (-1, 1)
 
 
+@quick
 @given(batch_size=st.integers(1, 64), accumulate=st.integers(-2, 70))
 def test_no_more_micro_batches_than_examples(batch_size, accumulate):
     if 1 <= accumulate <= batch_size:

@@ -68,7 +68,7 @@ QUIZ = (
         (
             Option(
                 "train ten times longer",
-                "If the encoder was destroyed in the first steps, more epochs do not bring it back.",
+                "If the encoder was destroyed in the first steps, more epochs will not mend it.",
             ),
             Option(
                 "a learning rate ten times lower",
@@ -87,7 +87,7 @@ QUIZ = (
         (
             Option(
                 "it is larger",
-                "It is by far the smaller part: look at the number of trained weights in section 4.",
+                "It is by far the smaller part: look at the trained weights in section 4.",
             ),
             Option(
                 "it starts from random weights, while the encoder is already good",
@@ -101,7 +101,8 @@ QUIZ = (
         ),
     ),
     Question(
-        "Full fine-tuning beats the frozen encoder by two points on 60 test examples. What follows?",
+        "Full fine-tuning beats the frozen encoder by two points on 60 test examples. "
+        "What follows?",
         (
             Option(
                 "fine-tuning is better here",

@@ -21,23 +21,8 @@ SEED = 0
 
 # %%
 from course_utils import (
-    check,
-    claim,
-    describe,
-    embed,
-    evaluate,
-    fit,
-    load_task,
-    load_text_model,
-    plot_bars,
-    plot_history,
-    plot_lines,
-    predict,
-    quiz,
-    recipes,
-    select,
-    show_table,
-    tokenize,
+    check, claim, describe, embed, evaluate, fit, load_task, load_text_model, plot_bars,
+    plot_history, plot_lines, predict, quiz, recipes, select, show_table, tokenize,
 )
 
 MODEL = select(PROFILE, quick="minilm", full="google-bert/bert-base-uncased")
@@ -276,9 +261,10 @@ broken = recipes.full_finetuning(
 )
 
 # %%
-rescued = recipes.full_finetuning(
-    name="rescued", epochs=2, batch_size=32, learning_rate=3e-4
-)  # solution
+rescued = ...
+# solution begin
+rescued = recipes.full_finetuning(name="rescued", epochs=2, batch_size=32, learning_rate=3e-4)
+# solution end
 check("11.1", rescued)
 
 # %% [markdown]

@@ -108,6 +108,20 @@ def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, size:
     return hits / len(labels)
 
 
+def write_card(result: dict) -> None:
+    """Put the measured result into the model card beside this file."""
+    card = HERE / "README.md"
+    line = (
+        f"{100 * result['test_accuracy']:.1f} % of the 10,000 test photographs right (weights in "
+        f"half precision, seed {result['seed']}, one run), after {result['epochs']} epochs in "
+        f"{result['seconds'] / 60:.0f} minutes on {result['hardware']}, torch {result['torch']}."
+    )
+    before, _, rest = card.read_text(encoding="utf-8").partition("<!-- result -->\n")
+    after = rest.partition("<!-- end of result -->\n")[2]
+    text = f"{before}<!-- result -->\n{line}\n<!-- end of result -->\n{after}"
+    card.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("build/pretrain"))
@@ -182,6 +196,7 @@ def main() -> None:
     tensors = {name: value.contiguous() for name, value in half.items()}
     save_file(tensors, HERE / "model.safetensors", metadata={"result": json.dumps(result)})
     (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_card(result)
     print(result)
 
 
