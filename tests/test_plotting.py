@@ -13,14 +13,14 @@ from PIL import Image
 
 matplotlib.use("Agg")
 
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.colors import to_hex  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 
-from course_utils import plotting  # noqa: E402
-from course_utils.errors import CourseError  # noqa: E402
-from course_utils.history import Epoch, History  # noqa: E402
-from course_utils.plotting import (  # noqa: E402
+from course_utils import plotting
+from course_utils.errors import CourseError
+from course_utils.history import Epoch, History
+from course_utils.plotting import (
     PALETTE,
     describe,
     new_axes,

@@ -81,9 +81,11 @@ def test_no_text_occurs_twice(text_task):
 
 def test_no_phrase_of_one_split_occurs_in_another(text_task):
     phrases = {
-        split: set().union(*(runs_of_words(t, SHARED_RUN) for t in getattr(text_task, split).inputs))
+        split: {
+            run for t in getattr(text_task, split).inputs for run in runs_of_words(t, SHARED_RUN)
+        }
         for split in SPLITS
-    }  # fmt: skip
+    }
     assert all(len(found) > 1000 for found in phrases.values())
     for a, b in (("test", "train"), ("test", "valid"), ("valid", "train")):
         assert phrases[a] & phrases[b] == set(), f"{a} and {b} share phrases"
