@@ -1,4 +1,4 @@
-"""The one command-line door: python -m course_utils {doctor, build, run, readme, manifest}."""
+"""The one command-line door: python -m course_utils {doctor, build, run, bench, readme, manifest}."""
 
 import argparse
 import sys
@@ -44,6 +44,14 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(result.status == "passed" for result in results) else 1
 
 
+def bench(args: argparse.Namespace) -> int:
+    from course_utils.bench import bench
+
+    for table in bench(args.name, args.build / "bench"):
+        print(f"\n{table.read_text(encoding='utf-8')}\n{table}")
+    return 0
+
+
 def readme(args: argparse.Namespace) -> int:
     from course_utils.readme import update_readme
 
@@ -76,6 +84,11 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--build", type=Path, default=Path("build"), help="output folder")
     command.add_argument("--record", action="store_true", help="keep the times in timings.json")
     command.set_defaults(action=run)
+
+    command = commands.add_parser("bench", help="measurements that take minutes")
+    command.add_argument("name", nargs="*", help="benchmarks such as baselines; none means all")
+    command.add_argument("--build", type=Path, default=Path("build"), help="output folder")
+    command.set_defaults(action=bench)
 
     command = commands.add_parser("readme", help="put the results of a run into README.md")
     command.add_argument("--build", type=Path, default=Path("build"), help="folder of run.json")

@@ -109,7 +109,9 @@ def within_budget(answer: object) -> str | None:
     if not isinstance(answer, Recipe):
         return 'a recipe is asked for, such as recipes.top_stages("layer3")'
     if answer.unfreeze_every:
-        return "with gradual unfreezing more and more is trained; choose one boundary for all epochs"
+        return (
+            "with gradual unfreezing more and more is trained; choose one boundary for all epochs"
+        )
     with torch.device("meta"):  # only counted, never computed
         parts = stages(ResNet(BasicBlock, [2, 2, 2, 2], num_classes=6))
     boundary = train_from(parts, answer.train_from)
