@@ -1,4 +1,4 @@
-"""The one command-line door: python -m course_utils {doctor, build, run, bench, readme, manifest}."""
+"""The one command-line door: python -m course_utils COMMAND."""
 
 import argparse
 import sys

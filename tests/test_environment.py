@@ -163,9 +163,8 @@ def test_no_text_names_somebodys_folder(committed):
 def test_the_pattern_of_folders_finds_them_and_nothing_else():
     for folder in FOLDERS:
         assert HOME.search(f'path = "/{folder}/me/data"') and HOME.search(f"/{folder}/x")
-        assert not HOME.search(f"https://example.com/{folder}/me") and not HOME.search(
-            f"a/{folder}/b"
-        )
+        for other in (f"https://example.com/{folder}/me", f"a/{folder}/b", f"/{folder}"):
+            assert not HOME.search(other), other
 
 
 def test_the_tree_is_light(committed):

@@ -17,7 +17,6 @@ from course_utils.errors import AssetError, CourseError
 from course_utils.tasks import PUBLIC_TEXTS, load_images, load_task, read_csv
 
 EMBEDDED_TEXTS = ("tickets", "reviews")
-SHARED_RUN = 5  # words
 SPLITS = ("train", "valid", "test")
 
 
@@ -81,9 +80,7 @@ def test_no_text_occurs_twice(text_task):
 
 def test_no_phrase_of_one_split_occurs_in_another(text_task):
     phrases = {
-        split: {
-            run for t in getattr(text_task, split).inputs for run in runs_of_words(t, SHARED_RUN)
-        }
+        split: {run for text in getattr(text_task, split).inputs for run in runs_of_words(text, 5)}
         for split in SPLITS
     }
     assert all(len(found) > 1000 for found in phrases.values())

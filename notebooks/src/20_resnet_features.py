@@ -217,3 +217,75 @@ show_table(
     ],
     "Accuracy and cost by the first trained stage",
 )
+
+# %%
+axes = plot_lines(
+    [run.trained_weights / 1e6 for run, _ in opened.values()],
+    {"one run each": [accuracy for _, accuracy in opened.values()]},
+    "trained weights (millions)", "test accuracy", log_x=True,
+)
+for name, (run, accuracy) in opened.items():
+    axes.annotate(name, (run.trained_weights / 1e6, accuracy), (-4, -12),
+                  textcoords="offset points", ha="right", fontsize=9)
+points = "; ".join(f"from {name} {accuracy:.2f}" for name, (_, accuracy) in opened.items())
+describe(axes, f"Test accuracy over the number of trained weights, by first stage: {points}.")
+
+# %% [markdown]
+# TODO
+
+# %% [markdown]
+# ## 6 · A failure on purpose: the BatchNorm trap
+#
+# A good head is worth keeping. Say the first head is in use, and a colleague trains a **second head
+# on the same body**, in a plain loop of her own. She freezes every weight of the body, so the first
+# head is safe. Is it?
+#
+# The loop takes one argument, `set_training`: how the network is put into training mode.
+
+
+# %%
+import torch
+import torch.nn.functional as F
+
+
+def second_head(model, set_training):
+    """Train a new head on a frozen body for one epoch, one small batch after another."""
+    model.requires_grad_(False)
+    model.fc = torch.nn.Linear(model.fc.in_features, len(task.classes)).to(model.fc.weight.device)
+    optimizer = torch.optim.AdamW(model.fc.parameters(), lr=2e-3)
+    set_training(model)
+    for rows in torch.randperm(len(task.train)).split(8):
+        pixels = model.pixels.normalize(task.train.inputs[rows].to(model.fc.weight.device))
+        labels = task.train.labels[rows].to(model.fc.weight.device)
+        F.cross_entropy(model(pixels), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+# %%
+predict("20.3")
+
+# %% [markdown]
+# Afterwards we compare the body with what it was, tensor by tensor, and put the first head back.
+
+
+# %%
+def aftermath(set_training):
+    """Share of the body's weights and buffers that moved; accuracy of the first head then."""
+    model = copy_of(first_model)
+    torch.manual_seed(SEED)
+    second_head(model, set_training)
+    model.fc = copy_of(first_model).fc
+    old, buffers = first_model.state_dict(), {name for name, _ in model.named_buffers()}
+    moved = {name: not torch.equal(old[name], new) for name, new in model.state_dict().items()}
+    shares = [
+        sum(moved[name] for name in names) / len(names) for names in (moved.keys() - buffers, buffers)
+    ]
+    return *shares, evaluate(model, task.test).accuracy
+
+
+untouched = evaluate(first_model, task.test).accuracy
+careless = aftermath(lambda model: model.train())
+
+# %%
+TODO
