@@ -54,6 +54,9 @@ class Claim:
         limits += [f"at most {self.at_most:g}"] if self.at_most is not None else []
         return " and ".join(limits)
 
+    def _ipython_display_(self) -> None:
+        """Nothing: `claim` has shown it already, also where it is a cell's last value."""
+
     def __str__(self) -> str:
         spread = ""
         if self.runs > 1:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -132,6 +131,8 @@ def load_image_model(
         pretrained: False gives the same architecture with random weights.
         seed: decides the random weights.
     """
+    import torchvision  # not needed for text
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if name in EMBEDDED_IMAGE_MODELS:

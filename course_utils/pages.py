@@ -1,10 +1,13 @@
 """Render executed notebooks as plain web pages that work opened from disk, without a network."""
 
 import json
+import re
 from html import escape
 from pathlib import Path
 
 import nbformat
+
+REMOTE_PICTURE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
 
 
 def render_pages(build: Path, profile: str) -> Path:
@@ -47,8 +50,13 @@ def render_pages(build: Path, profile: str) -> Path:
 
 
 def _static(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drop live widget views, so that each output's HTML or text form is shown."""
+    """Drop live widget views, so that each output's HTML or text form is shown.
+
+    Pictures from elsewhere, such as the Colab badge, give way to their alternative text.
+    """
     for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = REMOTE_PICTURE.sub(r"\1", cell.source)
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     notebook.metadata.pop("widgets", None)

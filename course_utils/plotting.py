@@ -160,7 +160,7 @@ def plot_confusion(counts: torch.Tensor, classes: Sequence[str]) -> Axes:
     axes = new_axes(side + 0.6, side)
     axes.grid(False)
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(shares.cpu().numpy(), cmap="Blues", vmin=0, vmax=1)
     for i, row in enumerate(counts.tolist()):
         for j, count in enumerate(row):
             if count:

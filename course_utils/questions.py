@@ -108,15 +108,14 @@ def quiz(lesson: str) -> None:
         )  # fmt: skip
 
 
-def check(id: str, answer: object) -> bool:
+def check(id: str, answer: object) -> None:
     """Check an exercise's answer and say what to do next.
 
     Args:
         id: lesson and number, such as "11.1".
         answer: what you worked out; `...` means not yet.
 
-    Returns:
-        True if it is right. A wrong answer never raises, so the notebook runs on.
+    A wrong answer never raises, so the notebook runs on.
     """
     test: Check = _find("EXERCISES", id)
     if answer is ...:
@@ -137,7 +136,6 @@ def check(id: str, answer: object) -> bool:
         f"<b>{mark}</b> {escape(text)}</div>"
     )
     show(text, html, {CHECK_MIME: {"id": id, "state": state}})
-    return state == "right"
 
 
 def number_between(low: float, high: float, too_low: str, too_high: str) -> Check:

@@ -458,35 +458,48 @@ def child(scenario, path, slow_disk):
     os._exit(1)
 
 
-took = {}
-for name in names:  # also warms everything that is imported late
-    start = time.monotonic()
-    tests.uninterrupted(name)
-    took[name] = time.monotonic() - start
+def version(path):
+    try:
+        return path.stat().st_ino, path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def wait_for(pid, happened):
+    # until something happened or the child has ended
+    while not happened() and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.0003)
+
+
+for name in names:
+    tests.uninterrupted(name)  # also warms everything that is imported late
 
 report = {"kills": 0, "while writing": 0, "resumed": 0, "runs": 0, "errors": []}
 while report["kills"] < wanted:
     scenario = names[report["runs"] % len(names)]
     path = folder / f"run{report['runs']}" / "run.ckpt"
+    temporary = path.with_name("run.ckpt.tmp")
     path.parent.mkdir()
     report["runs"] += 1
     kills_here, status = 0, None
     while status is None or os.WIFSIGNALED(status):
         slow_disk = chance.random() < 0.6
+        leftover = version(temporary)  # of an earlier killed write
         pid = child(scenario, path, slow_disk)
         if kills_here < 10:
-            time.sleep(chance.uniform(0, min(took[scenario], 0.5 if slow_disk else 0.25)))
-            if chance.random() < 0.4:  # wait for a write to begin
-                for _ in range(1000):
-                    if path.with_name("run.ckpt.tmp").exists():
-                        break
-                    time.sleep(0.0005)
+            for _ in range(chance.randrange(4)):  # let it write a few checkpoints
+                last = version(path)
+                wait_for(pid, lambda: version(path) != last)
+            if chance.random() < 0.4:
+                wait_for(pid, lambda: version(temporary) not in (None, leftover))
+            else:
+                time.sleep(chance.uniform(0, 0.05))
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         if os.WIFSIGNALED(status):
             kills_here += 1
             report["kills"] += 1
-            report["while writing"] += path.with_name("run.ckpt.tmp").exists()
+            report["while writing"] += version(temporary) not in (None, leftover)
             if path.exists():
                 checkpoint.load(path)  # always whole
                 report["resumed"] += 1

@@ -100,7 +100,7 @@ def test_run_hands_on_its_arguments_and_its_status(course, capsys, monkeypatch, 
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "0")
     ran = []
 
-    def run_lesson(lesson, profile, folder):
+    def run_lesson(lesson, profile, folder, *_):
         ran.append((lesson.name, profile, folder))
         return LessonRun(lesson.name, outcome, 1.5, 90, [], None)
 

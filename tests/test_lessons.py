@@ -7,7 +7,7 @@ from course_utils.notebooks import lessons
 from course_utils.questions import Prediction, lesson_module
 from course_utils.tasks import load_task
 
-NONSENSE = [None, "banana", -1, float("nan"), [], {}, object(), True]
+NONSENSE = [None, "banana", -1, float("nan"), [], {}, len, True]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_every_lesson_has_predictions_exercises_and_three_quiz_questions(lesson)
 
 
 @pytest.mark.parametrize("lesson", lessons(), ids=lambda lesson: lesson.number)
-@pytest.mark.parametrize("answer", NONSENSE, ids=repr)
+@pytest.mark.parametrize("answer", NONSENSE, ids=str)
 def test_nonsense_gets_a_hint(lesson, answer):
     for test in lesson_module(lesson.number).EXERCISES.values():
         try:

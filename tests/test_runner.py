@@ -190,7 +190,8 @@ def executed_notebook(outputs: list[dict]) -> nbformat.NotebookNode:
     cell = nbformat.v4.new_code_cell("quiz()", execution_count=1)
     cell.outputs = [nbformat.v4.new_output("display_data", data=data) for data in outputs]
     title = nbformat.v4.new_markdown_cell(
-        "# Title\n\nA formula $a^2$, a [link](https://example.org/paper), `code`.\n\n"
+        "# Title\n\n[![Open in Colab](https://example.org/badge.svg)](https://example.org/colab)\n\n"
+        "A formula $a^2$, a [link](https://example.org/paper), `code`.\n\n"
         "```mermaid\ngraph LR; a-->b\n```"
     )
     return nbformat.v4.new_notebook(cells=[title, cell])
@@ -324,3 +325,4 @@ def test_a_page_fetches_nothing_and_shows_static_forms(page):
     assert "<p>static form</p>" in page and "widget-view" not in page
     assert 'alt="Two bars."' in page and "✓ claim" in page
     assert 'href="https://example.org/paper"' in page, "links are kept"
+    assert re.search(r'<a [^>]*href="https://example.org/colab"[^>]*>Open in Colab</a>', page)

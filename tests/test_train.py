@@ -103,7 +103,7 @@ def changed_stages(model, before) -> list[str]:
 
 
 def test_texts_are_learnt():
-    model, history = train_texts(count=60, epochs=5, validate=True)
+    model, history = train_texts(count=60, epochs=8, learning_rate=1e-2, validate=True)
     losses = history.column("train_loss")
     assert losses[-1] < 0.3 * losses[0]
     assert evaluate(model, tiny_text_task().test).accuracy > 0.9
@@ -282,8 +282,8 @@ def test_the_loss_is_computed_in_fp32():
 
 
 def test_label_smoothing_keeps_the_model_less_sure():
-    sharp, _ = train_texts(epochs=8)
-    smooth, _ = train_texts(epochs=8, label_smoothing=0.4)
+    sharp, _ = train_texts(epochs=12, learning_rate=1e-2)
+    smooth, _ = train_texts(epochs=12, learning_rate=1e-2, label_smoothing=0.4)
     test = tiny_text_task().test
     surest = [evaluate(m, test).probabilities.max(1).values.mean() for m in (sharp, smooth)]
     assert surest[1] < surest[0] - 0.1

@@ -8,7 +8,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from course_utils.questions import Option, Prediction, Question
 from course_utils.recipes import Recipe
-from course_utils.stage import count_weights, stages, train_from
+from course_utils.stage import stages, train_from
 
 PREDICTIONS = {
     "1": Prediction(
@@ -43,7 +43,10 @@ PREDICTIONS = {
     ),
 }
 
-BUDGET = 0.8  # share of the weights that exercise 2 allows to train
+LINES = 10  # production lines of exercise 2
+BUDGET = 6  # runs of a whole network that they may cost together
+# What each stage costs of a whole run; layer1 to layer4 are made to cost the same.
+COSTS = {"layer1": 0.25, "layer2": 0.25, "layer3": 0.25, "layer4": 0.25}
 
 
 def freeze_body(answer: object) -> str | None:
@@ -115,16 +118,18 @@ def within_budget(answer: object) -> str | None:
     with torch.device("meta"):  # only counted, never computed
         parts = stages(ResNet(BasicBlock, [2, 2, 2, 2], num_classes=6))
     boundary = train_from(parts, answer.train_from)
-    trained, total = count_weights(parts)
-    if trained > BUDGET * total:
+    own = sum(COSTS.get(part.name, 0) for part in parts[boundary:])
+    runs = 1 - own + LINES * own
+    if runs > BUDGET:
         return (
-            f"this recipe trains {trained / total:.0%} of the weights, and the budget is "
-            f"{BUDGET:.0%}: begin at a later stage (train_from, or the first value of top_stages)"
+            f"the trained stages cost {own:g} of a network and run {LINES} times, the frozen ones "
+            f"cost {1 - own:g} and run once: {runs:g} networks, and the budget is {BUDGET}; freeze "
+            "more stages"
         )
-    if parts[boundary].name != "layer4":
+    if parts[boundary].name != "layer3":
         return (
-            f"this keeps the budget ({trained / total:.2%}), but leaves most of it unused, and the "
-            "table of section 5 shows what more trained weights would give"
+            f"this costs {runs:g} networks and the budget is {BUDGET}: there is room to train one "
+            "more stage, and the table of section 5 shows what that gives"
         )
     return None
 

@@ -116,6 +116,9 @@ show_table(
     "Six test tickets, before and after fine-tuning",
 )
 
+# %% [markdown]
+# Six tickets are anecdotes. All test tickets together:
+
 # %%
 accuracies["fine-tuned"] = after.accuracy
 described = ", ".join(f"{name} {value:.2f}" for name, value in accuracies.items())
@@ -145,12 +148,18 @@ print(image_task)
 # %%
 predict("00.2")
 
+# %% [markdown]
+# Again a new head, and again only the last stage is trained with it:
+
 # %%
 image_model = load_image_model(IMAGE_MODEL, len(image_task.classes), seed=SEED)
 image_before = evaluate(image_model, image_task.test)
 recipe = recipes.top_stages("layer4", epochs=EPOCHS, learning_rate=1e-3)
 image_history = fit(image_model, image_task, recipe, seed=SEED)
 image_after = evaluate(image_model, image_task.test)
+
+# %% [markdown]
+# Its answers to twelve test images, before → after:
 
 # %%
 shown = range(12)
