@@ -30,7 +30,7 @@ run: $(STAMP)  ## execute every lesson (or LESSON=11) and check its claims
 
 test: $(STAMP)  ## the whole test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not notebook" $(PARALLEL)
-	@OMP_NUM_THREADS=1 PYTHONPATH=tests/offline $(BIN)/python -m pytest -m "notebook or not slow" $(PARALLEL) \
+	@OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/tests/offline $(BIN)/python -m pytest -m "notebook or not slow" $(PARALLEL) \
 		--nbval-lax --nbval-cell-timeout 600 notebooks/*.ipynb tests/test_execution.py
 
 lab: $(STAMP)  ## open the first lesson in JupyterLab
