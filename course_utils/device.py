@@ -58,14 +58,14 @@ def choose_compute(precision: str = "auto") -> Compute:
     if precision != "auto":
         return Compute(device, precision, f"{name}; precision asked for")
     if has_bf16:
-        return Compute(device, "bf16", f"{name} has bf16 instructions")
-    return Compute(device, "fp32", f"{name} has no bf16 instructions")
+        return Compute(device, "bf16", f"{name}, bf16 instructions")
+    return Compute(device, "fp32", f"{name}, no bf16 instructions")
 
 
 def processor_name() -> str:
     """The processor's name as far as the system tells."""
     name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor()
-    return f"{name or platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{name or platform.machine()} with {torch.get_num_threads()} threads"
 
 
 def keep_freed_memory() -> bool:
