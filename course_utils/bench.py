@@ -13,6 +13,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from course_utils import recipes
 from course_utils.data import Task, tokenize
 from course_utils.device import choose_compute
@@ -121,7 +123,10 @@ def _image_scores(task: Task, seeds: tuple[int, ...]):
     from sklearn.neighbors import KNeighborsClassifier
 
     yield "guessing", _guessing(task)
-    flat = [split.inputs.flatten(1).float().numpy() for split in (task.train, task.test)]
+    flat = [
+        torch.as_tensor(split.inputs).flatten(1).float().numpy()
+        for split in (task.train, task.test)
+    ]
     neighbours = KNeighborsClassifier(5).fit(flat[0], task.train.labels)
     yield "5 nearest neighbours of raw pixels", [neighbours.score(flat[1], task.test.labels)]
     full = recipes.full_finetuning(epochs=6, learning_rate=5e-4, batch_size=32, validate=False)

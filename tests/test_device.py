@@ -1,6 +1,7 @@
 """Tests of the choice of device and precision, seeds and clocks (course_utils/device.py)."""
 
 import random
+import resource
 import time
 
 import numpy as np
@@ -65,7 +66,23 @@ def test_a_machine_that_tells_no_name_still_has_one(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     monkeypatch.setattr(device.platform, "processor", lambda: "")
     name = device.processor_name()
-    assert not name.startswith(",") and f"{torch.get_num_threads()} threads" in name
+    assert name.split()[0] != "with" and f"{torch.get_num_threads()} threads" in name
+
+
+@pytest.mark.skipif(not device.keep_freed_memory(), reason="another C library than glibc")
+def test_freed_memory_is_used_again_without_asking_the_system():
+    torch.ones(4_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(4_000_000)  # 16 MB, about 4,000 pages
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 4_000
+
+
+def test_where_memory_cannot_be_kept_nothing_happens(monkeypatch):
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: object())  # without mallopt
+    assert device.keep_freed_memory() is False
+    monkeypatch.setattr(device.sys, "platform", "darwin")
+    assert device.keep_freed_memory() is False
 
 
 def draw() -> tuple:
