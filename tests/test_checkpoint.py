@@ -16,7 +16,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from conftest import tiny_bert, tiny_image_task, tiny_text_task
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -368,7 +368,7 @@ def stopping(place: str, after: int, error: type[BaseException]):
         yield
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=12, phases=set(Phase) - {Phase.shrink})
 @given(
     place=st.sampled_from(sorted(PLACES)),
     stops=st.lists(st.integers(0, 9), min_size=1, max_size=3),
