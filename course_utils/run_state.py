@@ -46,7 +46,8 @@ class RunState:
         self.best_epoch, self.best_loss = 0, math.inf
         self.best_weights: dict[str, Tensor] | None = None
         self.changing = False  # True while half changed, when an interruption must not save it
-        self.step_rng: tuple[Tensor, list[Tensor]] | None = None  # at the start of a step
+        # Random state and the model's buffers at the start of the step that is under way.
+        self.step_start: tuple[Tensor, list[Tensor], list[Tensor]] | None = None
 
     @property
     def stopped(self) -> bool:
@@ -59,15 +60,29 @@ class RunState:
         return torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
 
     def begin_step(self) -> None:
-        """Note the random numbers' state, so that a step interrupted halfway can be repeated."""
-        self.step_rng = _rng_state()
+        """Note what a step changes on its way, so that one that did not end can be repeated.
+
+        That is the state of the random numbers and the buffers (BatchNorm statistics); the
+        weights change last.
+        """
+        self.step_start = (*_rng_state(), [buffer.clone() for buffer in self.model.buffers()])
+
+    @torch.no_grad()
+    def rewind_step(self) -> None:
+        """Go back to the start of the step that is under way, if there is one."""
+        if self.step_start is None:
+            return
+        rng, cuda_rng, buffers = self.step_start
+        _set_rng_state(rng, cuda_rng)
+        for buffer, value in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(value)
 
     def add(self, loss: Tensor, count: Tensor) -> None:
         """Count a step that is done."""
         self.loss += loss
         self.count += count
         self.step += 1
-        self.step_rng = None
+        self.step_start = None
         self.changing = False
 
     def check_loss(self) -> float:
@@ -125,7 +140,7 @@ class RunState:
 
     def state(self) -> dict:
         """Everything, as tensors and plain values."""
-        rng, cuda_rng = self.step_rng or _rng_state()
+        rng, cuda_rng = _rng_state()
         return {
             "identity": self.identity,
             "model": self.model.state_dict(),
@@ -155,9 +170,7 @@ class RunState:
         self.loss, self.count = (tensor.to(self.loss.device) for tensor in state["sums"])
         self.history = [Epoch(**epoch) for epoch in state["history"]]
         self.best_epoch, self.best_loss, self.best_weights = state["best"]
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        _set_rng_state(state["rng"], state["cuda_rng"])
 
 
 def _rng_state() -> tuple[Tensor, list[Tensor]]:
@@ -170,3 +183,9 @@ def _plain(value: object) -> object:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     return getattr(value, "__qualname__", None) or re.sub(r" at 0x\w+", "", repr(value))
+
+
+def _set_rng_state(rng: Tensor, cuda_rng: list[Tensor]) -> None:
+    torch.set_rng_state(rng)
+    if cuda_rng and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(cuda_rng)

@@ -117,6 +117,7 @@ def fit(
                 checkpoints.save(run.state(), checkpoint)
     except KeyboardInterrupt:
         if checkpoint is not None and not run.changing:
+            run.rewind_step()
             checkpoints.save(run.state(), checkpoint)
         raise
     train_from(parts, boundaries[run.epoch - 1])  # also if there was nothing left to do
@@ -134,12 +135,11 @@ def train_step(
         The summed loss and the number of labels that it is a sum over, both on the device.
     """
     while True:
-        rng_state = torch.get_rng_state()
         try:
             loss, count = gradients(parts, batch, run.recipe, compute, run.micro_batches)
             break
         except torch.OutOfMemoryError:
-            torch.set_rng_state(rng_state)
+            run.rewind_step()
             run.halve_micro_batch(len(batch))
     if run.recipe.max_grad_norm:
         weights = [weight for part in parts for weight in part.parameters if weight.requires_grad]
