@@ -11,7 +11,6 @@ from hypothesis import settings
 from course_utils.data import Examples, Task, TokenizedTexts
 from course_utils.models import TextClassifier
 
-
 # In CI the same examples every time, so that a failure there can be had again here.
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
