@@ -110,7 +110,7 @@ def _one_step(model: nn.Module, images: Tensor) -> None:
 
 def within_budget(answer: object) -> str | None:
     if not isinstance(answer, Recipe):
-        return 'a recipe is asked for, such as recipes.top_stages("layer3")'
+        return 'a recipe is asked for, such as recipes.top_stages("layer1")'
     if answer.unfreeze_every:
         return (
             "with gradual unfreezing more and more is trained; choose one boundary for all epochs"
@@ -128,8 +128,8 @@ def within_budget(answer: object) -> str | None:
         )
     if parts[boundary].name != "layer3":
         return (
-            f"this costs {runs:g} networks and the budget is {BUDGET}: there is room to train one "
-            "more stage, and the table of section 5 shows what that gives"
+            f"this costs {runs:g} networks and the budget is {BUDGET}: there is room to train "
+            "more of it, and the table of section 5 shows what that gives"
         )
     return None
 

@@ -27,8 +27,8 @@ from course_utils import (
 
 MODEL = select(PROFILE, quick="minilm", full="google-bert/bert-base-uncased")
 TASK = select(PROFILE, quick="reviews", full="sst2")
-TRAIN = select(PROFILE, quick=400, full=6000)  # labelled examples
-DIAL_TRAIN = select(PROFILE, quick=240, full=2000)  # to compare learning rates
+TRAIN = select(PROFILE, quick=560, full=6000)  # labelled examples
+DIAL_TRAIN = select(PROFILE, quick=280, full=2000)  # to compare learning rates
 EPOCHS = 2
 LEARNING_RATE = select(PROFILE, quick=3e-4, full=2e-5)
 TOO_LOW, TOO_HIGH = LEARNING_RATE / 300, LEARNING_RATE * 30
