@@ -126,6 +126,17 @@ def test_a_seed_decides_the_weights(optimizer):
     assert not same(a, c)
 
 
+def test_each_epoch_has_another_order():
+    sums = []  # of each batch's pixels
+
+    def spy(images):
+        sums.append(int(images.sum()))
+        return images
+
+    train_images(augment=spy, epochs=2, batch_size=4)
+    assert sum(sums[:6]) == sum(sums[6:]) and sums[:6] != sums[6:]
+
+
 def test_each_epoch_is_recorded_and_shown_once():
     shown = []
     model, history = train_texts(epochs=3, validate=True, on_epoch=shown.append)

@@ -240,9 +240,12 @@ show_table(
 )
 
 # %%
-bars = {f"from {name}": accuracy for name, (_, accuracy) in opened.items()}
+bars = {name: accuracy for name, (_, accuracy) in opened.items()}
 points = "; ".join(f"{name} {accuracy:.2f}" for name, accuracy in bars.items())
-describe(plot_bars(bars, "test accuracy"), f"Bars of test accuracy by first trained stage: {points}.")
+describe(
+    plot_bars(bars, "test accuracy, by the first trained stage"),
+    f"Bars of test accuracy by the first trained stage: {points}.",
+)
 
 # %% [markdown]
 # **The answer.** "Train only the last layers" is a common rule. Here it is not enough: what `layer3`
