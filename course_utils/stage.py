@@ -159,10 +159,17 @@ def train_from(parts: Sequence[Stage], first: int | str) -> int:
 
 
 def set_mode(parts: Iterable[Stage], training: bool) -> None:
-    """Training mode for the stages that are trained, eval mode for the frozen ones."""
+    """Training mode for the stages that are trained, eval mode for the frozen ones.
+
+    A stage without weights, such as one of dropout alone, goes with the stage before it.
+    """
+    parts = list(parts)
+    trained = next((not part.frozen for part in parts if part.parameters), False)
     for part in parts:
+        if part.parameters:
+            trained = not part.frozen
         for module in part.modules:
-            module.train(training and not part.frozen)
+            module.train(training and trained)
 
 
 def num_frozen_prefix(parts: Sequence[Stage]) -> int:

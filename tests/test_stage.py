@@ -393,6 +393,26 @@ def test_set_mode_puts_only_trained_stages_into_training_mode():
     assert not any(module.training for part in parts for module in part.modules)
 
 
+@pytest.mark.parametrize("first, modes", [
+    (0, [True, True, True]), ("middle", [False, True, True]), (-1, [False, False, False]),
+])  # fmt: skip
+def test_dropout_in_a_stage_without_weights_goes_with_the_stage_before(first, modes):
+    drops = [nn.Dropout(), nn.Dropout(), nn.Dropout()]  # at the input, after middle, after that
+
+    class WithDropout(OwnModel):
+        def stages(self):
+            first, _, middle, head = super().stages()
+            free = [Stage(f"drop{i}", (drop,), lambda x, mask: x) for i, drop in enumerate(drops)]
+            return [free[0], first, middle, free[1], free[2], head]
+
+    parts = stages(WithDropout())
+    train_from(parts, first)
+    set_mode(parts, True)
+    assert [drop.training for drop in drops] == modes
+    set_mode(parts, False)
+    assert not any(drop.training for drop in drops)
+
+
 @pytest.mark.parametrize("cache", [False, True])
 @pytest.mark.parametrize("name", TEXT_CLASSIFIERS + IMAGE_CLASSIFIERS)
 def test_training_leaves_a_frozen_prefix_bit_for_bit_as_it_was(name, cache):
