@@ -104,7 +104,7 @@ def plot_bars(
         axes.annotate(f"{m:.3g}", (m + above, y), (4, 0), textcoords="offset points", va="center")
     if chance is not None:
         axes.axvline(chance, color="0.3", linestyle=":", label="guessing")
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set(xlabel=xlabel)

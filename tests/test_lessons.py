@@ -1,6 +1,7 @@
 """What lessons ask: right answers pass, typical wrong ones and nonsense get a hint."""
 
 import pytest
+import torch
 
 from course_utils import recipes
 from course_utils.notebooks import lessons
@@ -76,3 +77,33 @@ def test_lesson_11_choice_of_rate():
     assert hint("11.2", "right") is None
     assert "learnt" in hint("11.2", "too low")
     assert "both" in hint("11.2", "too high")
+
+
+def only_the_head(model):
+    model.requires_grad_(False)
+    model.fc.requires_grad_(True)
+    return model
+
+
+def test_lesson_20_frozen_body():
+    assert hint("20.1", lambda model: only_the_head(model).eval()) is None
+    assert "buffers" in hint("20.1", only_the_head)
+    assert "weights of the body moved" in hint("20.1", lambda model: model.eval())
+    assert "head is frozen too" in hint("20.1", lambda m: m.requires_grad_(False).eval())
+
+    def statistics_of_the_batch(model):
+        for module in only_the_head(model).modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.track_running_stats = False
+
+    assert "others in its batch" in hint("20.1", statistics_of_the_batch)
+
+
+def test_lesson_20_recipe_within_the_budget():
+    assert hint("20.2", recipes.top_stages("layer3")) is None
+    assert hint("20.2", recipes.top_stages(-4)) is None
+    assert "budget is 6" in hint("20.2", recipes.full_finetuning())
+    assert "freeze more" in hint("20.2", recipes.top_stages("layer2"))
+    assert "room" in hint("20.2", recipes.top_stages("layer4"))
+    assert "room" in hint("20.2", recipes.linear_probe())
+    assert "gradual" in hint("20.2", recipes.gradual_unfreezing())
