@@ -91,6 +91,7 @@ class Batches:
         pad_id: the token id that fills short texts up.
         augment: a function of a whole uint8 image batch, such as those of
             torchvision.transforms.v2; used for training only.
+        group_by_length: put texts of nearly the same length together.
     """
 
     def __init__(
@@ -100,9 +101,10 @@ class Batches:
         device: torch.device,
         pad_id: int = 0,
         augment: Augment | None = None,
+        group_by_length: bool = True,
     ):
         self.examples, self.batch_size, self.device = examples, batch_size, device
-        self.pad_id, self.augment = pad_id, augment
+        self.pad_id, self.augment, self.group_by_length = pad_id, augment, group_by_length
         inputs = examples.inputs
         self.texts = inputs if isinstance(inputs, TokenizedTexts) else None
         self.lengths = None if self.texts is None else self.texts.lengths
@@ -114,7 +116,8 @@ class Batches:
 
     def order(self, generator: torch.Generator | None = None) -> list[Tensor]:
         """Which examples form each batch of an epoch; see `epoch_order`."""
-        return epoch_order(self.lengths, len(self.examples), self.batch_size, generator)
+        lengths = self.lengths if self.group_by_length else None
+        return epoch_order(lengths, len(self.examples), self.batch_size, generator)
 
     def epoch(self, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """Yield each example once: in random order, or without a generator in a fixed one."""

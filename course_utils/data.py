@@ -3,6 +3,7 @@
 Does not know where a task comes from (`tasks.py`) or how it is batched (`batches.py`).
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from course_utils.errors import CourseError
 
+IGNORED = -100  # a label that does not count, as in torch's cross-entropy
 MAX_CHARACTERS = 200_000  # a longer text is surely a mistake: about 40,000 words
 
 
@@ -98,6 +100,20 @@ class Examples:
         return Examples(
             pick(self.inputs), self.labels[indices], {k: pick(v) for k, v in self.columns.items()}
         )
+
+    def fingerprint(self) -> str:
+        """A short hexadecimal digest of inputs and labels: other data, another one."""
+        digest = hashlib.sha256()
+        tensors = [self.labels]
+        if isinstance(self.inputs, list):
+            digest.update("\0".join(self.inputs).encode())
+        elif isinstance(self.inputs, TokenizedTexts):
+            tensors += [self.inputs.ids, self.inputs.offsets]
+        else:
+            tensors.append(self.inputs)
+        for tensor in tensors:
+            digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()[:16]
 
     def where(self, column: str, value) -> "Examples":
         """The examples whose column has this value."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from course_utils.recipes import Recipe
 from course_utils.stage import Stage
@@ -23,16 +24,21 @@ def stage_rates(parts: Sequence[Stage], recipe: Recipe) -> dict[str, float]:
 
 
 def parameter_groups(parts: Sequence[Stage], recipe: Recipe) -> list[dict]:
-    """One or two groups a stage: matrices with weight decay, biases and norms without.
+    """One or two groups a stage: matrices with weight decay; biases, norms and tables without.
+
+    A table of embeddings is looked up, not multiplied; with decay, words that do not occur would
+    fade away.
 
     Each group has "params", "stage", "peak_lr" and "weight_decay".
     """
     rates = stage_rates(parts, recipe)
     groups = []
     for part in parts:
-        matrices = [weight for weight in part.parameters if weight.ndim >= 2]
-        vectors = [weight for weight in part.parameters if weight.ndim < 2]
-        for weights, decay in ((matrices, recipe.weight_decay), (vectors, 0.0)):
+        inner = [module for whole in part.modules for module in whole.modules()]
+        tables = {id(m.weight) for m in inner if isinstance(m, nn.Embedding)}
+        matrices = [w for w in part.parameters if w.ndim >= 2 and id(w) not in tables]
+        others = [w for w in part.parameters if w.ndim < 2 or id(w) in tables]
+        for weights, decay in ((matrices, recipe.weight_decay), (others, 0.0)):
             if weights:
                 groups.append(
                     {

@@ -3,10 +3,24 @@
 Exact: a frozen prefix without dropout, on inputs that are not augmented, gives the same output
 in every epoch. Feature extraction and the tuning of the last stages then cost a fraction.
 
+What was computed is kept under a key made of all that it depends on, for the next run on the same
+prefix and data (another seed, another head). Up to `SPILL_BYTES` it stays in memory; more goes to
+a memory-mapped file, in the folder that COURSE_CACHE names, where later sessions find it again, or
+else in a temporary folder that goes with the process.
+
 Shapes: N examples, T_i tokens of text i, D features.
 """
 
-from collections.abc import Iterator, Sequence
+import atexit
+import hashlib
+import math
+import os
+import shutil
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +28,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from course_utils.batches import Batch, Batches
 from course_utils.device import Compute
+from course_utils.errors import CourseError
 from course_utils.stage import Stage, run_stages
+
+SPILL_BYTES = 2**30  # larger outputs live in a memory-mapped file
+KEPT_BYTES = 2**28  # of smaller ones, as many of the last used ones as fit stay in memory
+
+_kept: OrderedDict[str, Tensor] = OrderedDict()
+
+
+def forget() -> None:
+    """Free the memory of all that is kept."""
+    _kept.clear()
 
 
 class CachedBatches:
@@ -27,25 +52,35 @@ class CachedBatches:
     """
 
     def __init__(self, source: Batches, prefix: Sequence[Stage], compute: Compute):
-        self.source, self.lengths = source, source.lengths
-        # (N, …) where every example has the same shape; otherwise N tensors (T_i, D).
-        self.outputs: Tensor | list[Tensor] = self._run(prefix, compute)
+        self.source = source
+        first = source.batch(source.order()[0])
+        sample = _outputs(prefix, first, compute)
+        # One row a token, or one an example where the prefix gives one (pooled texts, images).
+        self.per_token = source.lengths is not None and sample.ndim == 3
+        if self.per_token and source.texts is not None:
+            shape = (len(source.texts.ids), *sample.shape[2:])
+        else:
+            shape = (len(source.examples), *sample.shape[1:])
+        key = fingerprint(source, prefix, compute, sample)
+
+        def fill(rows: Tensor) -> None:
+            self._put(sample, first.indices, rows)
+            for indices in source.order()[1:]:
+                self._put(_outputs(prefix, source.batch(indices), compute), indices, rows)
+
+        self.rows = kept_or_computed(key, shape, sample.dtype, compute.device, fill)
 
     def __len__(self) -> int:
         return len(self.source)
 
-    @torch.no_grad()
-    def _run(self, prefix: Sequence[Stage], compute: Compute) -> Tensor | list[Tensor]:
-        rows: list[Tensor] = [torch.empty(0)] * len(self.source.examples)
-        per_token = False
-        for batch in self.source.epoch():
-            with compute.autocast():
-                output = run_stages(prefix, batch.inputs, batch.mask)
-            per_token = self.lengths is not None and output.ndim == 3
-            for row, index in zip(output, batch.indices.tolist(), strict=True):
-                length = len(row) if self.lengths is None or not per_token else self.lengths[index]
-                rows[index] = row[:length].clone()
-        return rows if per_token else torch.stack(rows)
+    def _put(self, output: Tensor, indices: Tensor, rows: Tensor) -> None:
+        """Copy a batch's output to where its examples belong."""
+        if not self.per_token or self.source.texts is None:
+            rows[indices.to(rows.device)] = output.to(rows.device)
+            return
+        offsets = self.source.texts.offsets
+        for row, i in zip(output, indices.tolist(), strict=True):
+            rows[offsets[i] : offsets[i + 1]] = row[: offsets[i + 1] - offsets[i]]
 
     def order(self, generator: torch.Generator | None = None) -> list[Tensor]:
         """Which examples form each batch: the same as in `source`."""
@@ -56,15 +91,110 @@ class CachedBatches:
         return map(self.batch, self.order(generator))
 
     def batch(self, indices: Tensor) -> Batch:
-        labels = self.source.labels[indices]
-        if isinstance(self.outputs, Tensor) or self.lengths is None:
-            return Batch(self.outputs[indices], None, labels, indices)
-        lengths = self.lengths[indices]
-        inputs = pad_sequence([self.outputs[i] for i in indices.tolist()], batch_first=True)
+        labels, device = self.source.labels[indices], self.source.device
+        if not self.per_token or self.source.texts is None:
+            return Batch(self.rows[indices.to(self.rows.device)].to(device), None, labels, indices)
+        offsets = self.source.texts.offsets
+        lengths = offsets[indices + 1] - offsets[indices]
+        spans = [(offsets[i], offsets[i + 1]) for i in indices.tolist()]
+        inputs = pad_sequence([self.rows[start:end] for start, end in spans], batch_first=True)
         mask = None
         if not bool((lengths == lengths[0]).all()):
-            mask = (torch.arange(inputs.shape[1]) < lengths[:, None]).to(inputs.device)
-        return Batch(inputs, mask, labels, indices)
+            mask = (torch.arange(inputs.shape[1]) < lengths[:, None]).to(device)
+        return Batch(inputs.to(device), mask, labels, indices)
 
     def augmented(self, batch: Batch) -> Batch:
         return batch
+
+
+@torch.no_grad()
+def _outputs(prefix: Sequence[Stage], batch: Batch, compute: Compute) -> Tensor:
+    with compute.autocast():
+        return run_stages(prefix, batch.inputs, batch.mask)
+
+
+def fingerprint(source: Batches, prefix: Sequence[Stage], compute: Compute, sample: Tensor) -> str:
+    """A key of all that the prefix's output depends on.
+
+    The weights and buffers of the prefix, the inputs, the precision, and what the prefix makes of
+    the first batch: that tells apart what weights do not show, such as another pooling, another
+    normalisation of pixels, or another processor's rounding.
+    """
+    digest = hashlib.sha256(
+        f"{torch.__version__} {compute.device.type} {compute.precision}".encode()
+    )
+    inputs = source.texts.ids if source.texts is not None else source.images
+    state = [t for p in prefix for m in p.modules for t in (*m.parameters(), *m.buffers())]
+    lengths = [] if source.lengths is None else [source.lengths]
+    for tensor in (*state, *([] if inputs is None else [inputs]), *lengths, sample):
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(raw.numpy().data)
+    return digest.hexdigest()
+
+
+def kept_or_computed(
+    key: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device,
+    fill: Callable[[Tensor], None],
+) -> Tensor:  # fmt: skip
+    """What is kept under this key, in memory or in a file; otherwise room that `fill` has filled.
+
+    Raises:
+        CourseError: the disk has no room for the file.
+    """
+    if key in _kept:
+        _kept.move_to_end(key)
+        return _kept[key]
+    size = math.prod(shape) * dtype.itemsize
+    if size > SPILL_BYTES:
+        return _in_file(key, shape, dtype, size, fill)
+    rows = torch.empty(shape, dtype=dtype, device=device)
+    fill(rows)
+    if size <= KEPT_BYTES:
+        _kept[key] = rows
+    while sum(rows.nbytes for rows in _kept.values()) > KEPT_BYTES:
+        _kept.popitem(last=False)
+    return rows
+
+
+def _in_file(
+    key: str, shape: tuple[int, ...], dtype: torch.dtype, size: int, fill: Callable[[Tensor], None]
+) -> Tensor:
+    lasting = os.environ.get("COURSE_CACHE")
+    folder = Path(lasting) if lasting else _temporary_folder()
+    path = folder / f"prefix-{key}"
+
+    def mapped(file: Path) -> Tensor:
+        flat = torch.from_file(str(file), shared=True, size=math.prod(shape), dtype=dtype)
+        return flat.view(shape)
+
+    if path.is_file() and path.stat().st_size == size:
+        return mapped(path)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")  # renamed when it is whole
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(unfinished, "wb") as file:
+            # Real room, not a promise: a full disk must be noticed here, where it can be said.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        fill(mapped(unfinished))
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise CourseError(
+            f"the frozen stages' output ({size / 1e9:.1f} GB) does not fit into {folder} "
+            f"({error.strerror}); free some space, name a larger folder in COURSE_CACHE, or use a "
+            "recipe with cache_prefix=False"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return mapped(path)
+
+
+@cache
+def _temporary_folder() -> Path:
+    """A folder that goes when the process ends."""
+    folder = tempfile.mkdtemp(prefix="course-cache-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

@@ -4,6 +4,7 @@ A recipe is what a named function returns; change a field with `dataclasses.repl
 passing it to the function: `full_finetuning(learning_rate=2e-5)`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -60,6 +61,12 @@ class Recipe:
     """"fp32", "bf16", or "auto": bf16 where the hardware multiplies it."""
     cache_prefix: bool = True
     """Run a frozen prefix only once over the data where that is exact."""
+    group_by_length: bool = True
+    """Put texts of nearly the same length into a batch, so that little padding is computed."""
+    live_rows: bool = True
+    """Train only the rows of the word table whose words occur; the others cannot move."""
+    faster_operations: bool = True
+    """On a CPU: the course's dropout and attention in place of torch's."""
     augment: Callable[[Tensor], Tensor] | None = None
     """Changes a whole uint8 image batch at random, training only."""
 
@@ -72,11 +79,16 @@ class Recipe:
                 )
 
         require(isinstance(self.epochs, int) and self.epochs >= 1, "epochs", "at least 1")
-        require(self.batch_size >= 1, "batch_size", "at least 1")
-        require(self.learning_rate > 0, "learning_rate", "above 0, such as 5e-5")
         require(
-            self.head_learning_rate is None or self.head_learning_rate > 0,
-            "head_learning_rate", "above 0, or None",
+            isinstance(self.batch_size, int) and self.batch_size >= 1,
+            "batch_size", "a whole number, at least 1",
+        )  # fmt: skip
+        require(
+            0 < self.learning_rate < math.inf, "learning_rate", "above 0 and finite, such as 5e-5"
+        )
+        require(
+            self.head_learning_rate is None or 0 < self.head_learning_rate < math.inf,
+            "head_learning_rate", "above 0 and finite, or None",
         )  # fmt: skip
         require(0 < self.stage_decay <= 1, "stage_decay", "above 0 and at most 1")
         require(self.unfreeze_every >= 0, "unfreeze_every", "0 (never) or a number of epochs")

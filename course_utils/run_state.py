@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from course_utils import parallel
 from course_utils.checkpoint import CheckpointError
 from course_utils.device import peak_memory_mb
 from course_utils.errors import CourseError
 from course_utils.history import Epoch, Evaluation, History
 from course_utils.recipes import Recipe
 from course_utils.stage import Stage, count_weights
-
-IGNORED = -100  # a label that does not count, as in torch's cross-entropy
 
 
 class NonFiniteLoss(CourseError):
@@ -27,13 +26,14 @@ class RunState:
 
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, seed: int,
-        num_examples: int,
+        data: str,
     ):  # fmt: skip
         self.model, self.optimizer, self.recipe, self.seed = model, optimizer, recipe, seed
         self.identity = {
             **{f.name: _plain(getattr(recipe, f.name)) for f in dataclasses.fields(recipe)},
             "seed": seed,
-            "number of training examples": num_examples,
+            "training data": data,
+            "number of processes": parallel.count(),
             "model": f"{type(model).__name__} with {sum(p.numel() for p in model.parameters())}"
             " weights",
         }
@@ -87,12 +87,15 @@ class RunState:
 
     def check_loss(self) -> float:
         """The epoch's mean loss so far; raises `NonFiniteLoss`."""
-        mean = (self.loss / self.count).item()
-        if not math.isfinite(mean):
+        mean = (self.loss / self.count).item() if self.step else 0.0
+        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        length = nn.utils.get_total_norm(trained)
+        if not math.isfinite(mean) or not length.isfinite():
             rates = [group["lr"] for group in self.optimizer.param_groups]
             raise NonFiniteLoss(
-                f"the loss became {mean} in epoch {self.epoch + 1}, at step {self.step} or a few "
-                f"steps before, at a learning rate of {max(rates):.1e}. Likely causes: the "
+                f"the loss became {mean} and the weights' length {length.item()} in epoch "
+                f"{self.epoch + 1}, at step {self.step} or a few steps before, at a learning "
+                f"rate of {max(rates):.1e}. Likely causes: the "
                 "learning rate is too high (try a tenth of it), the warm-up is too short, or an "
                 "input holds NaN or infinite values"
             )
@@ -140,7 +143,6 @@ class RunState:
 
     def state(self) -> dict:
         """Everything, as tensors and plain values."""
-        rng, cuda_rng = _rng_state()
         return {
             "identity": self.identity,
             "model": self.model.state_dict(),
@@ -149,8 +151,7 @@ class RunState:
             "sums": (self.loss, self.count),
             "history": [dataclasses.asdict(epoch) for epoch in self.history],
             "best": (self.best_epoch, self.best_loss, self.best_weights),
-            "rng": rng,
-            "cuda_rng": cuda_rng,
+            "rng": parallel.gather(_rng_state()),
         }
 
     def restore(self, state: dict) -> None:
@@ -170,7 +171,7 @@ class RunState:
         self.loss, self.count = (tensor.to(self.loss.device) for tensor in state["sums"])
         self.history = [Epoch(**epoch) for epoch in state["history"]]
         self.best_epoch, self.best_loss, self.best_weights = state["best"]
-        _set_rng_state(state["rng"], state["cuda_rng"])
+        _set_rng_state(*state["rng"][parallel.rank()])
 
 
 def _rng_state() -> tuple[Tensor, list[Tensor]]:

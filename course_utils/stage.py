@@ -194,14 +194,14 @@ def _attention_mask(body: nn.Module, mask: Tensor | None) -> Tensor | None:
     if mask is None:
         return None
     wide = mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
-    if body.config._attn_implementation == "sdpa":
+    if body.config._attn_implementation != "eager":
         return wide
     return torch.zeros_like(wide, dtype=torch.float32).masked_fill(~wide, -1e30)
 
 
 def _causal_mask(body: nn.Module, x: Tensor) -> Tensor | None:
-    """No token sees a later one: sdpa knows that by itself, eager attention must be told."""
-    if body.config._attn_implementation == "sdpa":
+    """No token sees a later one: eager attention must be told, the others know it."""
+    if body.config._attn_implementation != "eager":
         return None
     size = x.shape[1]
     return torch.full((1, 1, size, size), -1e30, device=x.device).triu(1)

@@ -7,6 +7,8 @@ batch into micro-batches, and, given a checkpoint file, resumes to the same weig
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_utils import checkpoint as checkpoints
+from course_utils import parallel
 from course_utils.batches import Batch, Batches
-from course_utils.data import Examples, Task
+from course_utils.data import IGNORED, Examples, Task
 from course_utils.device import (
     Compute,
     choose_compute,
@@ -24,16 +27,34 @@ from course_utils.device import (
     stopwatch,
 )
 from course_utils.errors import CourseError
+from course_utils.fast_cpu import faster_operations
 from course_utils.history import Epoch, Evaluation, History
+from course_utils.live_rows import live_rows
 from course_utils.optim import build_optimizer, schedule_factor, set_learning_rates
+from course_utils.parallel import Replicas
 from course_utils.prefix_cache import CachedBatches
 from course_utils.progress import Progress
 from course_utils.recipes import Recipe
-from course_utils.run_state import IGNORED, RunState
+from course_utils.run_state import RunState
 from course_utils.stage import Stage, run_stages, set_mode, stages, train_from
 
 LOG_EVERY = 20  # steps between two looks at the loss, each of which waits for the device
 EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Where checkpoints go, and after how many steps."""
+
+    path: str | os.PathLike
+    every: int
+
+    def save(self, run: RunState) -> None:
+        """Save a run that is sound; of several processes only the first one writes."""
+        run.check_loss()
+        state = run.state()
+        if parallel.rank() == 0:
+            checkpoints.save(state, self.path)
 
 
 def fit(
@@ -45,8 +66,12 @@ def fit(
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: int = 100,
     silent: bool = False,
+    shard: bool = False,
 ) -> History:
     """Fine-tune a model in place.
+
+    Under `torchrun` every process calls this with the same arguments and takes its share of each
+    batch; the batch size is that of all processes together.
 
     Args:
         model: any model that `stages` knows.
@@ -57,6 +82,7 @@ def fit(
         checkpoint: a file; if it exists the run goes on from there, and it is kept up to date.
         checkpoint_every: steps between two checkpoints.
         silent: no progress bar.
+        shard: divide weights, gradients and moments among the processes (FSDP2).
 
     Raises:
         NonFiniteLoss: the loss became NaN or infinite; the message names the steps and causes.
@@ -64,21 +90,50 @@ def fit(
     """
     if isinstance(data.train.inputs, list):
         raise CourseError("the texts are not tokenized yet: call tokenize(task, model.tokenizer)")
+    if checkpoint_every < 1:
+        raise CourseError(f"checkpoint_every is {checkpoint_every}; it must be at least 1 step")
+    if shard and (recipe.unfreeze_every or checkpoint is not None):
+        raise CourseError("shard=True knows neither unfreeze_every nor checkpoints yet: use DDP")
     keep_freed_memory()
-    seed_everything(seed)
+    parallel.join()
+    seed_everything(seed + 1_000_003 * parallel.rank())
     compute = choose_compute(recipe.precision)
     model.to(compute.device)
+    boundaries = plan_boundaries(stages(model), recipe)
+    only_live = recipe.live_rows and min(boundaries) == 0 and not shard
+    with (
+        parallel.sharded_copy(model, shard) as worker,
+        live_rows(worker, data.train.inputs, only_live),
+        faster_operations(worker, recipe.faster_operations),
+    ):
+        root = None
+        if shard:
+            train_from(stages(worker), boundaries[0])
+            root = parallel.shard(stages(worker)[boundaries[0] :])
+        parts = stages(worker)
+        optimizer = build_optimizer(parts[min(boundaries) :], recipe)
+        run = RunState(worker, optimizer, recipe, seed, data.train.fingerprint())
+        if checkpoint is not None and Path(checkpoint).exists():
+            run.restore(checkpoints.load(checkpoint))
+        save_to = None if checkpoint is None else Saving(checkpoint, checkpoint_every)
+        train(parts, data, run, boundaries, compute, root, on_epoch, save_to, silent)
     parts = stages(model)
-    boundaries = plan_boundaries(parts, recipe)
-    optimizer = build_optimizer(parts[min(boundaries) :], recipe)
-    train_data = _batches(model, data.train, recipe.batch_size, compute, recipe.augment)
-    valid_data = _batches(model, data.valid, EVALUATION_BATCH, compute)
-    run = RunState(model, optimizer, recipe, seed, len(data.train))
-    if checkpoint is not None and Path(checkpoint).exists():
-        run.restore(checkpoints.load(checkpoint))
+    train_from(parts, boundaries[run.epoch - 1])
+    set_mode(parts, False)
+    return run.summary(parts)
 
+
+def train(
+    parts: Sequence[Stage], data: Task, run: RunState, boundaries: list[int], compute: Compute,
+    root: nn.Module | None, on_epoch: Callable[[Epoch], None] | None, save_to: Saving | None,
+    silent: bool,
+) -> None:  # fmt: skip
+    """The loop: epochs of steps, from where `run` stands to its end."""
+    recipe = run.recipe
+    train_data = _batches(run.model, data.train, recipe.batch_size, compute, recipe)
+    valid_data = _batches(run.model, data.valid, EVALUATION_BATCH, compute)
     total_steps = recipe.epochs * len(train_data)
-    bar = Progress(total_steps, recipe.name, silent)
+    bar = Progress(total_steps, recipe.name, silent or parallel.rank() > 0)
     boundary = -1  # none yet
     try:
         while run.epoch < recipe.epochs and not run.stopped:
@@ -86,48 +141,44 @@ def fit(
                 if boundaries[run.epoch] != boundary:
                     boundary = boundaries[run.epoch]
                     train_from(parts, boundary)
-                    epochs_here = boundaries.count(boundary)
-                    train_source, trained = cached(
-                        train_data, parts, boundary, compute, recipe, epochs_here
-                    )
-                    valid_source, rest = cached(
-                        valid_data, parts, boundary, compute, recipe, epochs_here
-                    )
+                    with_cache = pays_to_cache(recipe, boundary, boundaries.count(boundary))
+                    train_source, trained = cached(train_data, parts, boundary, compute, with_cache)
+                    forward = Replicas(trained, root)
+                    if recipe.validate:
+                        valid_source, rest = cached(
+                            valid_data, parts, boundary, compute, with_cache
+                        )
                 set_mode(parts, True)
                 order = train_source.order(run.generator())
                 for indices in order[run.step :]:  # after a resumption, those not yet done
                     done = run.epoch * len(order) + run.step
-                    set_learning_rates(optimizer, schedule_factor(done / total_steps, recipe))
+                    set_learning_rates(run.optimizer, schedule_factor(done / total_steps, recipe))
                     run.begin_step()
-                    batch = train_source.augmented(train_source.batch(indices))
-                    loss, count = train_step(trained, batch, run, compute)
-                    run.add(loss, count)
+                    batch = train_source.augmented(parallel.own_share(train_source, indices))
+                    run.add(*train_step(forward, batch, run, compute))
                     last = run.step == len(order)
                     # once in a while: look at the loss (this waits for the device)
                     if run.step % LOG_EVERY == 0 or last:
                         bar.update(done + 1, f"loss {run.check_loss():.3f}")
                     # once in a while: save, so that no more than this can be lost
-                    if checkpoint is not None and run.step % checkpoint_every == 0 and not last:
-                        checkpoints.save(run.state(), checkpoint)
+                    if save_to is not None and run.step % save_to.every == 0 and not last:
+                        save_to.save(run)
             valid = _evaluate(rest, valid_source, compute) if recipe.validate else None
             run.finish_epoch(valid, watch.seconds, parts[boundary].name)
             if on_epoch is not None:
                 on_epoch(run.history[-1])
-            if checkpoint is not None:
-                checkpoints.save(run.state(), checkpoint)
+            if save_to is not None:
+                save_to.save(run)
     except KeyboardInterrupt:
-        if checkpoint is not None and not run.changing:
+        if save_to is not None and not run.changing:
             run.rewind_step()
-            checkpoints.save(run.state(), checkpoint)
+            save_to.save(run)
         raise
-    train_from(parts, boundaries[run.epoch - 1])  # also if there was nothing left to do
     run.restore_best()
-    set_mode(parts, False)
-    return run.summary(parts)
 
 
 def train_step(
-    parts: Sequence[Stage], batch: Batch, run: RunState, compute: Compute
+    forward: Replicas, batch: Batch, run: RunState, compute: Compute
 ) -> tuple[Tensor, Tensor]:
     """One step of the optimizer, in as many micro-batches as memory asks for.
 
@@ -136,39 +187,42 @@ def train_step(
     """
     while True:
         try:
-            loss, count = gradients(parts, batch, run.recipe, compute, run.micro_batches)
+            loss, count = gradients(forward, batch, run.recipe, compute, run.micro_batches)
             break
         except torch.OutOfMemoryError:
+            if parallel.count() > 1:  # the others would wait for this one for ever
+                raise
             run.rewind_step()
             run.halve_micro_batch(len(batch))
     if run.recipe.max_grad_norm:
-        weights = [weight for part in parts for weight in part.parameters if weight.requires_grad]
-        nn.utils.clip_grad_norm_(weights, run.recipe.max_grad_norm)
+        nn.utils.clip_grad_norm_(forward.trained_weights(), run.recipe.max_grad_norm)
     run.changing = True  # until `add` has counted the step
     run.optimizer.step()
     return loss, count
 
 
 def gradients(
-    parts: Sequence[Stage], batch: Batch, recipe: Recipe, compute: Compute, micro_batches: int
+    forward: Replicas, batch: Batch, recipe: Recipe, compute: Compute, micro_batches: int
 ) -> tuple[Tensor, Tensor]:
     """Leave in the weights the gradient of the batch's mean loss; return its sum and count.
 
-    The mean is over all labels of the batch, whatever the micro-batches: unequal ones add up
-    to exactly the gradient of the whole.
+    The mean is over all labels of the batch, whatever the micro-batches and the processes: unequal
+    ones add up to exactly the gradient of the whole.
     """
-    for part in parts:
-        for weight in part.parameters:
-            weight.grad = None
-    count = (batch.labels != IGNORED).sum()
+    for weight in forward.trained_weights():
+        weight.grad = None
+    count = parallel.total((batch.labels != IGNORED).sum())
     total = torch.zeros((), device=batch.labels.device)
-    for micro in batch.split(micro_batches):
-        with compute.autocast():
-            logits = run_stages(parts, micro.inputs, micro.mask)
-        loss = loss_sum(logits, micro.labels, recipe.label_smoothing)
-        (loss / count).backward()
-        total += loss.detach()
-    return total, count
+    micros = batch.split(micro_batches)
+    for micro in micros:
+        with nullcontext() if micro is micros[-1] else forward.gradients_stay_here():
+            with compute.autocast():
+                logits = forward(micro.inputs, micro.mask)
+            loss = loss_sum(logits, micro.labels, recipe.label_smoothing)
+            # torch takes the mean over the processes, but we want the sum
+            (loss * parallel.count() / count).backward()
+            total += loss.detach()
+    return parallel.total(total), count
 
 
 def loss_sum(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -188,16 +242,22 @@ def plan_boundaries(parts: Sequence[Stage], recipe: Recipe) -> list[int]:
     return [with_weights[max(len(with_weights) - 1 - move, 0)] for move in moves]
 
 
+def pays_to_cache(recipe: Recipe, boundary: int, epochs: int) -> bool:
+    """Whether to run the frozen prefix once and keep what it gives.
+
+    It pays where there is more than one epoch at this boundary.
+    """
+    return recipe.cache_prefix and boundary > 0 and epochs > 1
+
+
 def cached(
-    source: Batches, parts: Sequence[Stage], boundary: int, compute: Compute, recipe: Recipe,
-    epochs: int,
-) -> tuple[Batches | CachedBatches, Sequence[Stage]]:  # fmt: skip
+    source: Batches, parts: Sequence[Stage], boundary: int, compute: Compute, with_cache: bool
+) -> tuple[Batches | CachedBatches, Sequence[Stage]]:
     """The batches to use and the stages that they still have to pass through.
 
-    The frozen prefix is run once and kept where that is exact (no augmentation) and pays (more
-    than one epoch at this boundary).
+    The cache is exact only for inputs that are not augmented.
     """
-    if not recipe.cache_prefix or boundary == 0 or epochs < 2 or source.augment is not None:
+    if not with_cache or source.augment is not None:
         return source, parts
     set_mode(parts, False)
     return CachedBatches(source, parts[:boundary], compute), parts[boundary:]
@@ -243,7 +303,12 @@ def _evaluate(
     return Evaluation(loss.item() / len(all_labels), right, all_logits, all_labels)
 
 
-def _batches(model: nn.Module, examples: Examples, batch_size: int, compute: Compute,
-             augment: Callable[[Tensor], Tensor] | None = None) -> Batches:  # fmt: skip
-    pad_id = getattr(model, "pad_id", 0)
-    return Batches(examples, batch_size, compute.device, pad_id, augment)
+def _batches(
+    model: nn.Module, examples: Examples, batch_size: int, compute: Compute,
+    recipe: Recipe | None = None,
+) -> Batches:  # fmt: skip
+    """Batches for evaluation, or with a recipe for training."""
+    return Batches(
+        examples, batch_size, compute.device, getattr(model, "pad_id", 0),
+        recipe.augment if recipe else None, recipe is None or recipe.group_by_length,
+    )  # fmt: skip

