@@ -12,7 +12,7 @@ from torch import Tensor
 
 from course_utils.data import Examples, TokenizedTexts
 
-POOL = 16  # batches sorted by length together: enough for little padding, random enough to train
+POOL = 50  # batches sorted by length together: enough for little padding, random enough to train
 
 Augment = Callable[[Tensor], Tensor]
 

@@ -66,7 +66,8 @@ def attention(
         ones = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device)
         attention_mask = ones.tril()
     if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, float("-inf"))
+        hidden = torch.zeros_like(attention_mask, dtype=scores.dtype)
+        scores += hidden.masked_fill_(~attention_mask, float("-inf"))
     weights = scores.softmax(-1)
     return ((weights * keep_factors(weights, dropout)) @ value).transpose(1, 2), None
 

@@ -37,6 +37,7 @@ class RunState:
             "model": f"{type(model).__name__} with {sum(p.numel() for p in model.parameters())}"
             " weights",
         }
+        self.buffers = list(model.buffers())
         device = next(model.parameters()).device
         self.epoch = self.step = 0  # step counts within the epoch
         self.loss = torch.zeros((), device=device)  # sums over this epoch
@@ -65,7 +66,7 @@ class RunState:
         That is the state of the random numbers and the buffers (BatchNorm statistics); the
         weights change last.
         """
-        self.step_start = (*_rng_state(), [buffer.clone() for buffer in self.model.buffers()])
+        self.step_start = (*_rng_state(), [buffer.clone() for buffer in self.buffers])
 
     @torch.no_grad()
     def rewind_step(self) -> None:
@@ -74,7 +75,7 @@ class RunState:
             return
         rng, cuda_rng, buffers = self.step_start
         _set_rng_state(rng, cuda_rng)
-        for buffer, value in zip(self.model.buffers(), buffers, strict=True):
+        for buffer, value in zip(self.buffers, buffers, strict=True):
             buffer.copy_(value)
 
     def add(self, loss: Tensor, count: Tensor) -> None:

@@ -1,65 +1,18 @@
-"""Measurements that take minutes, kept as JSON and as a Markdown table: `build/bench/NAME.*`.
+"""Are the embedded tasks hard enough to teach?
 
-    python -m course_utils bench baselines
-
-`baselines` shows that the embedded tasks are hard enough to teach: guessing, a method without
-pre-training, frozen features and full fine-tuning, on the whole training split.
+Guessing, a method without pre-training, frozen features and full fine-tuning, on the whole training
+split: they must land visibly apart, and none at 100 %.
 """
-
-import json
-import platform
-import sys
-from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
 from course_utils import recipes
 from course_utils.data import Task, tokenize
-from course_utils.device import choose_compute
-from course_utils.errors import CourseError
 from course_utils.models import load_image_model, load_text_model
 from course_utils.tasks import load_task
 from course_utils.train import evaluate, fit
 
 Row = dict[str, object]
-
-
-def bench(names: list[str], folder: Path) -> list[Path]:
-    """Run benchmarks (all without names) and write their files; returns the tables' paths."""
-    if unknown := [name for name in names if name not in BENCHMARKS]:
-        raise CourseError(f"there is no benchmark {unknown[0]!r}; there are {sorted(BENCHMARKS)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    tables = []
-    for name in names or sorted(BENCHMARKS):
-        rows = BENCHMARKS[name]()
-        content = {"name": name, "hardware": hardware(), "versions": versions(), "rows": rows}
-        (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
-        tables.append(folder / f"{name}.md")
-        tables[-1].write_text(markdown(content), encoding="utf-8")
-    return tables
-
-
-def hardware() -> str:
-    """Processor or GPU, precision and system."""
-    return f"{choose_compute()}, {platform.system()} {platform.machine()}"
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a measurement."""
-    packages = ("torch", "torchvision", "transformers", "scikit-learn")
-    return {"python": sys.version.split()[0], **{name: version(name) for name in packages}}
-
-
-def markdown(content: dict) -> str:
-    """A benchmark's rows as a Markdown table with hardware and versions below."""
-    rows = content["rows"]
-    names = list(rows[0])
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join(str(row[name]) for name in names) + " |" for row in rows]
-    used = ", ".join(f"{name} {number}" for name, number in content["versions"].items())
-    return "\n".join([*lines, "", f"Measured on {content['hardware']}; {used}.", ""])
 
 
 def baselines(seeds: tuple[int, ...] = (0, 1, 2)) -> list[Row]:
@@ -142,6 +95,3 @@ def _image_scores(task: Task, seeds: tuple[int, ...]):
             fit(model, task, recipe, seed=seed)
             scores.append(evaluate(model, task.test).accuracy)
         yield method, scores
-
-
-BENCHMARKS: dict[str, Callable[[], list[Row]]] = {"baselines": baselines}

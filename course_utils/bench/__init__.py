@@ -1,0 +1,38 @@
+"""Measurements that take minutes, kept as JSON and as Markdown: `build/bench/NAME.*`.
+
+    python -m course_utils bench                 # all
+    python -m course_utils bench text-head       # one
+
+See `BENCHMARKS` for the names.
+"""
+
+from pathlib import Path
+
+from course_utils.bench import baselines, imports, processes, report, speed
+from course_utils.errors import CourseError
+
+BENCHMARKS = {
+    **speed.JOBS,  # the course's core beside Trainer, fastai, Lightning and a tutorial's loop
+    "processes": "two processes against one, each with a core of its own",
+    "import": "seconds that importing course_utils adds to importing torch",
+    "baselines": "test accuracy of ever more pre-training on each embedded task",
+}
+
+
+def bench(names: list[str], folder: Path, repeats: int = 5) -> list[Path]:
+    """Run benchmarks (all without names) and write their files; returns the tables' paths."""
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        raise CourseError(f"there is no benchmark {unknown[0]!r}; there are {sorted(BENCHMARKS)}")
+    tables = []
+    for name in names or BENCHMARKS:
+        if name in speed.JOBS:
+            content = speed.measure(speed.JOBS[name], repeats)
+        elif name == "baselines":
+            content = {"rows": baselines.baselines()}
+        elif name == "processes":
+            content = processes.measure(repeats)
+        else:
+            content = imports.measure(repeats)
+        if content["rows"]:
+            tables.append(report.write({"name": name, **content}, folder))
+    return tables
