@@ -46,11 +46,11 @@ def _launch(count: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         command = [
-            sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}",
-            "--master-port=0", "-m", "course_utils.bench.processes", str(result),
+            sys.executable, "-m", "torch.distributed.run", "--standalone",
+            f"--nproc-per-node={count}", "-m", "course_utils.bench.processes", str(result),
         ]  # fmt: skip
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-        subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+        subprocess.run(command, check=True, env=environment, capture_output=True, timeout=600)
         return json.loads(result.read_text())
 
 
