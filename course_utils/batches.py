@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from course_utils.data import Examples, TokenizedTexts
+from course_utils.packing import Packing, pack_texts
 
 POOL = 50  # batches sorted by length together: enough for little padding, random enough to train
 
@@ -23,13 +24,14 @@ class Batch:
 
     Attributes:
         inputs: token ids (B, T), images (B, 3, H, W), or the output of a frozen prefix.
-        mask: (B, T), true at real tokens; None if nothing is padding.
+        mask: (B, T), true at real tokens; None if nothing is padding; or where each text lies among
+            packed tokens (1, total).
         labels: (B,).
         indices: (B,) positions in the data that the batch was made of.
     """
 
     inputs: Tensor
-    mask: Tensor | None
+    mask: Tensor | Packing | None
     labels: Tensor
     indices: Tensor
 
@@ -39,6 +41,14 @@ class Batch:
     def split(self, parts: int) -> "list[Batch]":
         """Cut into micro-batches of nearly equal size."""
         size = -(-len(self) // parts)
+        if isinstance(self.mask, Packing):
+            starts = range(0, len(self), size)
+            cuts = [self.mask.slice(i, min(i + size, len(self))) for i in starts]
+            return [
+                Batch(self.inputs[:, tokens], packing, self.labels[i : i + size],
+                      self.indices[i : i + size])
+                for i, (tokens, packing) in zip(starts, cuts, strict=True)
+            ]  # fmt: skip
         masks = [None] * parts if self.mask is None else self.mask.split(size)
         pieces = zip(
             self.inputs.split(size), masks, self.labels.split(size), self.indices.split(size),
@@ -92,6 +102,7 @@ class Batches:
         augment: a function of a whole uint8 image batch, such as those of
             torchvision.transforms.v2; used for training only.
         group_by_length: put texts of nearly the same length together.
+        pack: lay texts end to end instead of padding them.
     """
 
     def __init__(
@@ -102,9 +113,11 @@ class Batches:
         pad_id: int = 0,
         augment: Augment | None = None,
         group_by_length: bool = True,
+        pack: bool = False,
     ):
         self.examples, self.batch_size, self.device = examples, batch_size, device
         self.pad_id, self.augment, self.group_by_length = pad_id, augment, group_by_length
+        self.pack = pack
         inputs = examples.inputs
         self.texts = inputs if isinstance(inputs, TokenizedTexts) else None
         self.lengths = None if self.texts is None else self.texts.lengths
@@ -125,6 +138,10 @@ class Batches:
 
     def batch(self, indices: Tensor) -> Batch:
         """The batch of these examples, without augmentation."""
+        if self.texts is not None and self.pack:
+            ids, packing = pack_texts(self.texts, indices)
+            packing = Packing(packing.offsets.to(self.device), packing.longest)
+            return Batch(ids.to(self.device), packing, self.labels[indices], indices)
         if self.texts is not None:
             ids, mask = pad_texts(self.texts, indices, self.pad_id)
             mask = mask if mask is None else mask.to(self.device)

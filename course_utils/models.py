@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from course_utils import assets
 from course_utils.errors import AssetError, CourseError
+from course_utils.packing import Packing
 from course_utils.pixels import IMAGENET, PixelStatistics
-from course_utils.stage import Stage, last_token, stages
+from course_utils.stage import Mask, Stage, last_token, stages
 
 POOLINGS = ("mean", "first", "last")
 EMBEDDED_IMAGE_MODELS = {"resnet18": "models/resnet18_cifar100"}
@@ -56,8 +57,10 @@ class TextClassifier(nn.Module):
             Stage("head", (self.dropout, self.head), lambda x, mask: self.head(self.dropout(x))),
         ]
 
-    def pool(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, T, D) → (B, D)."""
+    def pool(self, x: Tensor, mask: Mask) -> Tensor:
+        """(B, T, D), or packed (1, total, D) → (B, D)."""
+        if isinstance(mask, Packing):
+            return getattr(mask, self.pooling)(x)
         if self.pooling == "first":
             return x[:, 0]
         if self.pooling == "last":

@@ -21,7 +21,7 @@ from course_utils.batches import Batch, Batches
 from course_utils.data import IGNORED
 from course_utils.errors import CourseError
 from course_utils.prefix_cache import CachedBatches
-from course_utils.stage import Stage, run_stages
+from course_utils.stage import Mask, Stage, run_stages
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class StageModule(nn.Module):
         self.parts = parts
         self.inner = nn.ModuleList(module for part in parts for module in part.modules)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask) -> Tensor:
         return run_stages(self.parts, x, mask)
 
 
@@ -91,7 +91,7 @@ class Replicas:
         if root is None and count() > 1:
             self.root = nn.parallel.DistributedDataParallel(StageModule(parts))
 
-    def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor, mask: Mask) -> Tensor:
         return run_stages(self.parts, x, mask) if self.root is None else self.root(x, mask)
 
     def trained_weights(self) -> list[nn.Parameter]:

@@ -63,6 +63,8 @@ class Recipe:
     """Run a frozen prefix only once over the data where that is exact."""
     group_by_length: bool = True
     """Put texts of nearly the same length into a batch, so that little padding is computed."""
+    pack: bool = False
+    """Lay texts end to end instead of padding them; for a GPU, and course text classifiers."""
     live_rows: bool = True
     """Train only the rows of the word table whose words occur; the others cannot move."""
     faster_operations: bool = True

@@ -14,14 +14,17 @@ Shapes: B examples, T tokens, D features, C channels, H and W pixels.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from course_utils.errors import CourseError
+from course_utils.packing import Packing
 from course_utils.pixels import PixelStatistics
 
-Run = Callable[[Tensor, Tensor | None], Tensor]
+Mask: TypeAlias = Tensor | Packing | None
+Run = Callable[[Tensor, Mask], Tensor]
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Stage:
         name: "embeddings", "layer0", …, "head".
         modules: the parts that hold its weights and buffers.
         run: `run(x, mask)` gives the next stage's x. `mask` (B, T) is true at real tokens;
-            None means that no token is padding.
+            None means that no token is padding; a `Packing` that there are packed texts.
         parameters: its weights; a weight shared by two stages belongs to the first one.
     """
 
@@ -101,7 +104,7 @@ def assign_parameters(parts: Iterable[Stage]) -> list[Stage]:
     return result
 
 
-def run_stages(parts: Sequence[Stage], x: Tensor, mask: Tensor | None = None) -> Tensor:
+def run_stages(parts: Sequence[Stage], x: Tensor, mask: Mask = None) -> Tensor:
     """Run stages one after another; with all of them this is the model itself."""
     for part in parts:
         x = part.run(x, mask)
@@ -189,18 +192,20 @@ def count_weights(parts: Iterable[Stage]) -> tuple[int, int]:
 # --- transformers ---------------------------------------------------------------------------
 
 
-def _attention_mask(body: nn.Module, mask: Tensor | None) -> Tensor | None:
+def _attention_mask(body: nn.Module, mask: Mask) -> Mask:
     """(B, T) true at real tokens → what an attention layer of transformers expects."""
-    if mask is None:
-        return None
+    if mask is None or isinstance(mask, Packing):  # which only our own attention understands
+        return mask
     wide = mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
     if body.config._attn_implementation != "eager":
         return wide
     return torch.zeros_like(wide, dtype=torch.float32).masked_fill(~wide, -1e30)
 
 
-def _causal_mask(body: nn.Module, x: Tensor) -> Tensor | None:
+def _causal_mask(body: nn.Module, x: Tensor, mask: Mask) -> Mask:
     """No token sees a later one: eager attention must be told, the others know it."""
+    if isinstance(mask, Packing):
+        return mask
     if body.config._attn_implementation != "eager":
         return None
     size = x.shape[1]
@@ -218,16 +223,28 @@ def _first_token(x: Tensor) -> Tensor:
     return x[:, 0]
 
 
-def last_token(x: Tensor, mask: Tensor | None) -> Tensor:
+def last_token(x: Tensor, mask: Mask) -> Tensor:
     """(B, T, D) → (B, D): the last real token of each text (padding is on the right)."""
+    if isinstance(mask, Packing):
+        return mask.last(x)
     if mask is None:
         return x[:, -1]
     return x[torch.arange(len(x), device=x.device), mask.sum(1) - 1]
 
 
+def _embed(embeddings: nn.Module) -> Run:
+    """Words and positions; packed texts each begin at position 0."""
+
+    def run(x: Tensor, mask: Mask) -> Tensor:
+        positions = mask.positions() if isinstance(mask, Packing) else None
+        return embeddings(x, position_ids=positions)
+
+    return run
+
+
 def _bert(model: nn.Module) -> list[Stage]:
     body = getattr(model, "bert", model)
-    parts = [Stage("embeddings", (body.embeddings,), lambda x, mask: body.embeddings(x))]
+    parts = [Stage("embeddings", (body.embeddings,), _embed(body.embeddings))]
     parts += _layer_stages(body, body.encoder.layer)
     if hasattr(model, "classifier"):
         modules = (body.pooler, model.dropout, model.classifier)
@@ -242,12 +259,12 @@ def _bert(model: nn.Module) -> list[Stage]:
 
 def _distilbert(model: nn.Module) -> list[Stage]:
     body = getattr(model, "distilbert", model)
-    parts = [Stage("embeddings", (body.embeddings,), lambda x, mask: body.embeddings(x))]
+    parts = [Stage("embeddings", (body.embeddings,), _embed(body.embeddings))]
     parts += _layer_stages(body, body.transformer.layer)
     if hasattr(model, "classifier"):
         modules = (model.pre_classifier, model.dropout, model.classifier)
 
-        def head(x: Tensor, mask: Tensor | None) -> Tensor:
+        def head(x: Tensor, mask: Mask) -> Tensor:
             pooled = torch.relu(model.pre_classifier(_first_token(x)))
             return model.classifier(model.dropout(pooled))
 
@@ -258,13 +275,15 @@ def _distilbert(model: nn.Module) -> list[Stage]:
 def _gpt2(model: nn.Module) -> list[Stage]:
     body = getattr(model, "transformer", model)
 
-    def embed(x: Tensor, mask: Tensor | None) -> Tensor:
+    def embed(x: Tensor, mask: Mask) -> Tensor:
         positions = torch.arange(x.shape[1], device=x.device)
+        if isinstance(mask, Packing):
+            positions = mask.positions()
         return body.drop(body.wte(x) + body.wpe(positions))
 
     def run_with(block: nn.Module) -> Run:
         # Causal attention with padding on the right needs no mask: no real token sees it.
-        return lambda x, mask: block(x, attention_mask=_causal_mask(body, x))
+        return lambda x, mask: block(x, attention_mask=_causal_mask(body, x, mask))
 
     parts = [Stage("embeddings", (body.wte, body.wpe, body.drop), embed)]
     parts += [Stage(f"layer{i}", (block,), run_with(block)) for i, block in enumerate(body.h)]
@@ -320,7 +339,7 @@ def _pixels(model: nn.Module, x: Tensor) -> Tensor:
 def _chain(name: str, *modules: nn.Module, first_of: nn.Module | None = None) -> Stage:
     """A stage that applies modules one after another; the model's first one takes raw bytes."""
 
-    def run(x: Tensor, mask: Tensor | None) -> Tensor:
+    def run(x: Tensor, mask: Mask) -> Tensor:
         if first_of is not None:
             x = _pixels(first_of, x)
         for module in modules:

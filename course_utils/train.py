@@ -27,9 +27,10 @@ from course_utils.device import (
     stopwatch,
 )
 from course_utils.errors import CourseError
-from course_utils.fast_cpu import faster_operations
 from course_utils.history import Epoch, Evaluation, History
 from course_utils.live_rows import live_rows
+from course_utils.models import TextClassifier
+from course_utils.operations import faster_operations
 from course_utils.optim import build_optimizer, schedule_factor, set_learning_rates
 from course_utils.parallel import Replicas
 from course_utils.prefix_cache import CachedBatches
@@ -94,6 +95,11 @@ def fit(
         raise CourseError(f"checkpoint_every is {checkpoint_every}; it must be at least 1 step")
     if shard and (recipe.unfreeze_every or checkpoint is not None):
         raise CourseError("shard=True knows neither unfreeze_every nor checkpoints yet: use DDP")
+    if recipe.pack and not isinstance(model, TextClassifier):
+        raise CourseError(
+            "pack=True needs a text classifier of the course (load_text_model), which pools "
+            f"packed texts; this is a {type(model).__name__}"
+        )
     keep_freed_memory()
     parallel.join()
     seed_everything(seed + 1_000_003 * parallel.rank())
@@ -104,7 +110,7 @@ def fit(
     with (
         parallel.sharded_copy(model, shard) as worker,
         live_rows(worker, data.train.inputs, only_live),
-        faster_operations(worker, recipe.faster_operations),
+        faster_operations(worker, recipe.faster_operations, recipe.pack),
     ):
         root = None
         if shard:
@@ -311,4 +317,5 @@ def _batches(
     return Batches(
         examples, batch_size, compute.device, getattr(model, "pad_id", 0),
         recipe.augment if recipe else None, recipe is None or recipe.group_by_length,
+        recipe is not None and recipe.pack,
     )  # fmt: skip

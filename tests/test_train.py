@@ -186,7 +186,7 @@ def test_the_cache_is_exact_for_images(first):
 
 
 @pytest.mark.parametrize("fields, calls", [
-    (dict(train_from=1, epochs=4), 3 + 1),  # once over 3 training batches and 1 of validation
+    (dict(train_from=1, epochs=4), 1 + 1),  # all training and all validation images at once
     (dict(train_from=1, epochs=4, cache_prefix=False), 4 * (3 + 1)),
     (dict(train_from=0, epochs=4), 4 * (3 + 1)),
     (dict(train_from=1, epochs=1), 3 + 1),  # one epoch: nothing to gain

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,11 +46,10 @@ class Items(Dataset):
         return len(self.examples)
 
     def __getitem__(self, i: int) -> dict:
-        texts = self.examples.inputs
-        inputs = texts[i]
-        if isinstance(texts, TokenizedTexts):
-            inputs = texts[i].long()
-        elif self.pixels is not None:
+        inputs: Any = self.examples.inputs[i]
+        if self.pixels is None:
+            inputs = inputs.long()
+        else:
             inputs = self.pixels.normalize(inputs.unsqueeze(0)).squeeze(0)
         return {self.names[0]: inputs, self.names[1]: int(self.examples.labels[i])}
 

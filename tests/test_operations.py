@@ -1,0 +1,110 @@
+"""The core's own dropout and attention do what torch's do (course_utils/operations.py)."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import tiny_bert
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from course_utils.operations import NAME, attention, dropout, faster_operations, keep_factors
+
+quick = settings(deadline=None, max_examples=30)
+
+
+@pytest.mark.parametrize("p", [0.01, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_drops_the_share_asked_for_and_keeps_the_mean(p, dtype):
+    torch.manual_seed(0)
+    factors = keep_factors(torch.empty(1_000_001, dtype=dtype), p).float()
+    assert set(factors.unique().tolist()) == {0.0, torch.tensor(1 / (1 - p), dtype=dtype).item()}
+    error = 5 * (p * (1 - p) / len(factors)) ** 0.5  # five standard errors
+    assert (factors == 0).float().mean().item() == pytest.approx(p, abs=error + 1 / 65536)
+
+
+def test_neighbouring_values_are_dropped_independently():
+    """Four of them come from one draw."""
+    torch.manual_seed(1)
+    dropped = (keep_factors(torch.empty(400_000), 0.5) == 0).double()
+    for distance in (1, 2, 3, 4, 5):
+        pairs = torch.stack([dropped[:-distance], dropped[distance:]])
+        assert abs(torch.corrcoef(pairs)[0, 1].item()) < 0.01
+
+
+@quick
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=4), st.integers(0, 10**6))
+def test_a_seed_decides_what_is_dropped(shape, seed):
+    torch.manual_seed(seed)
+    first = keep_factors(torch.empty(shape), 0.5)
+    torch.manual_seed(seed)
+    assert first.shape == tuple(shape) and first.equal(keep_factors(torch.empty(shape), 0.5))
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_the_extremes_are_torchs(p):
+    x = torch.randn(10)
+    assert dropout(x, p).equal(F.dropout(x, p))
+
+
+def test_dropped_values_get_no_gradient():
+    x = torch.randn(1000, requires_grad=True)
+    y = dropout(x, 0.4)
+    y.sum().backward()
+    assert x.grad is not None and ((x.grad == 0) == (y == 0)).all()
+
+
+class Causal(nn.Module):
+    is_causal = True
+
+
+@quick
+@given(st.integers(1, 3), st.integers(1, 6), st.booleans(), st.booleans(), st.integers(0, 10**6))
+def test_attention_written_out_is_torchs_attention(size, length, masked, causal, seed):
+    """Dropout of one in a billion makes the written-out path run without dropping anything."""
+    generator = torch.Generator().manual_seed(seed)
+    query, key, value = (torch.randn(size, 2, length, 4, generator=generator) for _ in range(3))
+    module = Causal() if causal else nn.Module()
+    mask = None
+    if masked:
+        real = torch.randint(1, length + 1, (size, 1), generator=generator)
+        mask = (torch.arange(length) < real)[:, None, None, :].expand(-1, 1, length, -1)
+    plain, _ = attention(module, query, key, value, mask, 0.0, 0.7)
+    written, _ = attention(module, query, key, value, mask, 1e-9, 0.7)
+    expected = F.scaled_dot_product_attention(
+        query, key, value, mask, is_causal=causal and mask is None, scale=0.7
+    )
+    torch.testing.assert_close(plain, expected.transpose(1, 2))
+    torch.testing.assert_close(written, expected.transpose(1, 2), atol=1e-5, rtol=1e-5)
+
+
+def test_the_model_is_left_as_it_was():
+    model = tiny_bert(dropout=0.3)
+    before = [dict(module.__dict__) for module in model.modules()]
+    try:
+        with faster_operations(model):
+            assert model.encoder.config._attn_implementation == NAME
+            assert "forward" in model.dropout.__dict__
+            raise RuntimeError("something went wrong inside")
+    except RuntimeError:
+        pass
+    assert model.encoder.config._attn_implementation == "sdpa"
+    assert [dict(module.__dict__) for module in model.modules()] == before
+
+
+def test_switched_off_it_changes_nothing():
+    model = tiny_bert(dropout=0.3)
+    with faster_operations(model, enabled=False):
+        assert model.encoder.config._attn_implementation == "sdpa"
+        assert "forward" not in model.dropout.__dict__
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_without_dropout_the_model_gives_the_same(training):
+    model = tiny_bert(dropout=0.0).train(training)
+    ids = torch.randint(1, 32, (3, 7))
+    mask = torch.ones(3, 7)
+    mask[1, 4:] = 0
+    expected = model(ids, mask)
+    with faster_operations(model):
+        torch.testing.assert_close(model(ids, mask), expected, atol=1e-6, rtol=1e-5)
