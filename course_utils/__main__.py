@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def bench(args: argparse.Namespace) -> int:
-    from course_utils.bench import bench
+    from course_utils.bench import RESULTS, bench
 
-    for table in bench(args.name, args.build / "bench"):
+    for table in bench(args.name, RESULTS if args.record else args.build / "bench", args.repeats):
         print(f"\n{table.read_text(encoding='utf-8')}\n{table}")
     return 0
 
@@ -88,6 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("bench", help="measurements that take minutes")
     command.add_argument("name", nargs="*", help="benchmarks such as baselines; none means all")
     command.add_argument("--build", type=Path, default=Path("build"), help="output folder")
+    command.add_argument("--repeats", type=int, default=5, help="interleaved rounds")
+    command.add_argument("--record", action="store_true", help="keep the tables in the package")
     command.set_defaults(action=bench)
 
     command = commands.add_parser("readme", help="put the results of a run into README.md")

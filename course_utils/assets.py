@@ -7,6 +7,9 @@ COURSE_DATA_MIRROR for datasets, COURSE_MODEL_MIRROR for hub models (folder = hu
 
 import hashlib
 import os
+import socket
+import urllib.parse
+import urllib.request
 from functools import cache
 from pathlib import Path
 
@@ -72,6 +75,31 @@ def model_source(name: str) -> str:
             f"{mirror / name}, or unset the variable to download it"
         )
     return str(mirror / name)
+
+
+def require_hub(name: str) -> None:
+    """Raise `AssetError` at once if a model must come from the hub and the hub is out of reach.
+
+    The hub's own library would try again and again for most of a minute.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        here = Path(name).is_dir() or isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:  # the library that loads it will say what is wrong with the name
+        return
+    if here or urllib.request.getproxies():  # a proxy finds its own way
+        return
+    host = urllib.parse.urlparse(constants.ENDPOINT).hostname
+    try:
+        socket.create_connection((host or "", 443), timeout=10).close()
+    except OSError as error:
+        raise AssetError(
+            f"the model {name!r} could not be loaded: {host} cannot be reached ({error}). The "
+            "profile full needs a network (or a copy of the model that COURSE_MODEL_MIRROR points "
+            'to); check the connection, or set PROFILE = "quick"'
+        ) from error
 
 
 def _mirror(variable: str) -> Path | None:

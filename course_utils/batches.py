@@ -39,22 +39,19 @@ class Batch:
         return len(self.labels)
 
     def split(self, parts: int) -> "list[Batch]":
-        """Cut into micro-batches of nearly equal size."""
-        size = -(-len(self) // parts)
-        if isinstance(self.mask, Packing):
-            starts = range(0, len(self), size)
-            cuts = [self.mask.slice(i, min(i + size, len(self))) for i in starts]
-            return [
-                Batch(self.inputs[:, tokens], packing, self.labels[i : i + size],
-                      self.indices[i : i + size])
-                for i, (tokens, packing) in zip(starts, cuts, strict=True)
-            ]  # fmt: skip
-        masks = [None] * parts if self.mask is None else self.mask.split(size)
-        pieces = zip(
-            self.inputs.split(size), masks, self.labels.split(size), self.indices.split(size),
-            strict=False,
-        )  # fmt: skip
-        return [Batch(*piece) for piece in pieces]
+        """Cut into so many micro-batches (at most one an example) of nearly equal size."""
+        pieces = torch.arange(len(self)).tensor_split(min(parts, len(self)))
+        return [self._part(int(rows[0]), int(rows[-1]) + 1) for rows in pieces]
+
+    def _part(self, start: int, end: int) -> "Batch":
+        mask = self.mask
+        if isinstance(mask, Packing):
+            tokens, mask = mask.slice(start, end)
+            inputs = self.inputs[:, tokens]
+        else:
+            mask = None if mask is None else mask[start:end]
+            inputs = self.inputs[start:end]
+        return Batch(inputs, mask, self.labels[start:end], self.indices[start:end])
 
 
 def epoch_order(

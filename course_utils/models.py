@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -96,6 +97,8 @@ def load_text_model(
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     source = str(minilm_folder()) if name == "minilm" else assets.model_source(name)
+    if name != "minilm":
+        assets.require_hub(source)
     with _quiet_transformers(), torch.random.fork_rng(), _hub_errors(name):
         torch.manual_seed(seed)
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -175,7 +178,9 @@ def replace_head(model: nn.Module, num_classes: int) -> None:
         )
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence[str] = ()) -> None:
+def load_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], skip: str | Sequence[str] = ()
+) -> None:
     """Load weights that must fit.
 
     Args:
@@ -188,9 +193,10 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence
             another shape (≠).
     """
     own = model.state_dict()
+    beginnings = (skip,) if isinstance(skip, str) else tuple(skip)
 
     def counts(name: str) -> bool:
-        return not name.startswith(tuple(skip))
+        return not name.startswith(beginnings)
 
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
     problems = [f"- {name}" for name in own if name not in weights and counts(name)]
@@ -235,7 +241,7 @@ def _hub_errors(name: str) -> Iterator[None]:
     """Turn the many ways in which a download fails into one clear error."""
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise AssetError(
             f"the model {name!r} could not be loaded: {first}\nThe profile full needs a network "

@@ -51,6 +51,16 @@ def total(value: Tensor) -> Tensor:
     return value
 
 
+def smallest(value: int) -> int:
+    """The smallest of all processes' values."""
+    if count() > 1:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        found = torch.tensor(value, device=device)
+        dist.all_reduce(found, dist.ReduceOp.MIN)
+        value = int(found)
+    return value
+
+
 def gather(value: T) -> list[T]:
     """Each process's value, in the order of their ranks."""
     values: list[T] = [value] * count()

@@ -263,7 +263,12 @@ def load_images(paths: Iterable[Path], size: int) -> Tensor:
         try:
             with Image.open(path) as image:
                 images.append(_square(image, size))
-        except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        except (
+            OSError,
+            UnidentifiedImageError,
+            SyntaxError,
+            Image.DecompressionBombError,
+        ) as error:
             raise AssetError(
                 f"the image {path} cannot be read ({error}); it is damaged or no image: get it "
                 "again or remove it from the list"

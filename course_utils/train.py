@@ -176,7 +176,8 @@ def train(
             if save_to is not None:
                 save_to.save(run)
     except KeyboardInterrupt:
-        if save_to is not None and not run.changing:
+        # (of several processes, some may be further than others: then the last checkpoint stays)
+        if save_to is not None and not run.changing and parallel.count() == 1:
             run.rewind_step()
             save_to.save(run)
         raise
@@ -219,7 +220,8 @@ def gradients(
         weight.grad = None
     count = parallel.total((batch.labels != IGNORED).sum())
     total = torch.zeros((), device=batch.labels.device)
-    micros = batch.split(micro_batches)
+    # equally many in every process: they bring the weights together at the same moments
+    micros = batch.split(min(micro_batches, parallel.smallest(len(batch))))
     for micro in micros:
         with nullcontext() if micro is micros[-1] else forward.gradients_stay_here():
             with compute.autocast():

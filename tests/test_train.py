@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from course_utils import train
-from course_utils.batches import Batches
+from course_utils.batches import Batch, Batches
 from course_utils.data import IGNORED, Examples, Task
 from course_utils.device import choose_compute
 from course_utils.errors import CourseError
@@ -233,6 +233,41 @@ def test_padding_does_not_change_the_gradient(size, seed):
         for name, value in gradient(Batches(examples, 1, CPU).batch(torch.tensor([i]))).items():
             total[name] += value / size
     assert_close(padded, total, atol=1e-6)
+
+
+class Tagger(nn.Module):
+    """One answer for each token."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.head = nn.Embedding(9, 4), nn.Linear(4, 3)
+
+    def stages(self):
+        return [
+            Stage("table", (self.table,), lambda x, mask: self.table(x)),
+            Stage("head", (self.head,), lambda x, mask: self.head(x)),
+        ]
+
+
+@quick
+@given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 10**6))
+def test_the_mean_is_over_tokens_however_unequal_the_micro_batches(size, micro_batches, seed):
+    """Some texts have many tokens that count, some few, some none."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, 9, (size, 6), generator=generator)
+    labels = torch.randint(0, 3, (size, 6), generator=generator)
+    counts = torch.randint(0, 7, (size, 1), generator=generator)
+    labels[torch.arange(6) >= counts] = IGNORED
+    labels[0, 0] = 1  # at least one counts
+    model = Tagger()
+    F.cross_entropy(model.head(model.table(ids)).flatten(0, 1), labels.flatten()).backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
+    batch = Batch(ids, None, labels, torch.arange(size))
+    gradients(
+        Replicas(stages(model)), batch, recipe(), choose_compute("fp32"), min(micro_batches, size)
+    )
+    assert_close({name: p.grad for name, p in model.named_parameters()}, expected, atol=1e-6)
 
 
 def test_the_gradient_is_that_of_torchs_mean_loss():

@@ -2,8 +2,9 @@
 
     python -m course_utils bench                 # all
     python -m course_utils bench text-head       # one
+    python -m course_utils bench --record        # and keep the result in the repository
 
-See `BENCHMARKS` for the names.
+See `BENCHMARKS` for the names. What was recorded lies in `results/`.
 """
 
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from course_utils.bench import baselines, imports, processes, report, speed
 from course_utils.errors import CourseError
 
+RESULTS = Path(__file__).parent / "results"
 BENCHMARKS = {
     **speed.JOBS,  # the course's core beside Trainer, fastai, Lightning and a tutorial's loop
     "processes": "two processes against one, each with a core of its own",
@@ -20,10 +22,15 @@ BENCHMARKS = {
 
 
 def bench(names: list[str], folder: Path, repeats: int = 5) -> list[Path]:
-    """Run benchmarks (all without names) and write their files; returns the tables' paths."""
+    """Run benchmarks (all without names) and write their files; returns the tables' paths.
+
+    "gpu" stands for all that need one.
+    """
+    on_gpu = [name for name, job in speed.JOBS.items() if job.gpu]
+    names = [each for name in names for each in (on_gpu if name == "gpu" else [name])]
     if unknown := [name for name in names if name not in BENCHMARKS]:
         raise CourseError(f"there is no benchmark {unknown[0]!r}; there are {sorted(BENCHMARKS)}")
-    tables = []
+    tables: list[Path] = []
     for name in names or BENCHMARKS:
         if name in speed.JOBS:
             content = speed.measure(speed.JOBS[name], repeats)

@@ -10,7 +10,7 @@ import multiprocessing
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -20,10 +20,11 @@ from course_utils import recipes
 from course_utils.assets import data_mirror
 from course_utils.batches import Batches
 from course_utils.bench.peers import PEERS, WEIGHT_DECAY, Work
-from course_utils.data import Task, tokenize
+from course_utils.data import Examples, Task, tokenize
 from course_utils.device import choose_compute, peak_memory_mb, seed_everything, synchronize
 from course_utils.models import load_image_model, load_text_model
 from course_utils.parallel import Replicas
+from course_utils.pixels import IMAGENET
 from course_utils.recipes import Recipe
 from course_utils.stage import run_stages, set_mode, stages, train_from
 from course_utils.tasks import load_task
@@ -55,10 +56,11 @@ JOBS = {
     "image-full": Job("images, full fine-tuning", "resnet18", 768, 1, 32, 5e-4),
     "image-head": Job("images, head only", "resnet18", 320, 10, 32, 5e-3, -1),
     "gpu-text": Job("text on a GPU, full fine-tuning", "bert-base", 8192, 1, 64, 3e-5, gpu=True),
-    "gpu-image": Job("images on a GPU, full fine-tuning", "resnet50", 8192, 1, 64, 5e-4, gpu=True),
+    "gpu-image": Job("images on a GPU, full fine-tuning", "resnet50", 4096, 2, 64, 5e-4, gpu=True),
 }
-# Each technique of the core, switched off alone.
+# Each technique of the core, switched off (or, where it is off by default, on) alone.
 ABLATIONS: dict[str, dict] = {
+    "with packed texts": dict(pack=True),
     "without bf16": dict(precision="fp32"),
     "without grouping by length": dict(group_by_length=False),
     "without faster operations": dict(faster_operations=False),
@@ -86,7 +88,30 @@ def load(job: Job, seed: int) -> tuple[torch.nn.Module, Task]:
     task = load_task("surface", train=job.train, valid=32, test=400, seed=seed)
     if job.model == "resnet18":
         return load_image_model("resnet18", len(task.classes), seed=seed), task
-    return load_image_model("resnet50-random", len(task.classes), seed=seed), task
+    return resnet50(len(task.classes), seed), enlarged(task)
+
+
+def resnet50(num_classes: int, seed: int) -> torch.nn.Module:
+    """torchvision's ResNet-50 with random weights."""
+    from torchvision.models import resnet50
+
+    torch.manual_seed(seed)
+    model = resnet50(num_classes=num_classes)
+    model.pixels = IMAGENET
+    return model.to(memory_format=torch.channels_last).eval()
+
+
+def enlarged(task: Task, factor: int = 2) -> Task:
+    """The same images, each pixel repeated, for a network that expects larger ones."""
+
+    def enlarge(split: Examples) -> Examples:
+        assert isinstance(split.inputs, torch.Tensor)
+        wide = split.inputs.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+        return Examples(wide, split.labels)
+
+    return replace(
+        task, train=enlarge(task.train), valid=enlarge(task.valid), test=enlarge(task.test)
+    )
 
 
 def bert_base(num_classes: int, seed: int) -> torch.nn.Module:
@@ -134,7 +159,7 @@ def systems(job: Job) -> dict[tuple[str, str], Callable[[Job, Task, Work], None]
         matters = {
             "precision": choose_compute().precision == "bf16", "cache_prefix": frozen,
             "group_by_length": text, "faster_operations": text and not job.gpu,
-            "live_rows": text and not frozen,
+            "live_rows": text and not frozen, "pack": text and job.gpu,
         }  # fmt: skip
         if matters[switch]:
             found["course_utils", settings] = ours(**changes)
