@@ -6,6 +6,7 @@ weight, of its gradient and of its moments, and the whole is brought together st
 is needed. Without `torchrun` there is one process, and nothing here does anything.
 """
 
+import atexit
 import copy
 import os
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ def join() -> None:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(dist.destroy_process_group)
 
 
 def count() -> int:

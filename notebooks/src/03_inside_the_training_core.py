@@ -276,7 +276,7 @@ def top_layers(cache, silent=True):
     forget()
     recipe = recipes.top_stages(
         TOP, epochs=5, batch_size=BATCH, learning_rate=LEARNING_RATE, cache_prefix=cache,
-        precision="fp32",
+        precision="fp32", validate=False,
     )
     return fit(copy_of(original), data, recipe, seed=SEED, silent=silent)
 
