@@ -52,7 +52,7 @@ class Job:
 JOBS = {
     "text-full": Job("text, full fine-tuning", "minilm", 320, 1, 16, 1e-4),
     "text-prefix": Job("text, last two of six layers", "minilm", 96, 5, 16, 2e-4, "layer4"),
-    "text-head": Job("text, head only", "minilm", 96, 10, 16, 5e-3, -1),
+    "text-head": Job("text, head only", "minilm", 64, 10, 16, 5e-3, -1),
     "image-full": Job("images, full fine-tuning", "resnet18", 768, 1, 32, 5e-4),
     "image-head": Job("images, head only", "resnet18", 320, 10, 32, 5e-3, -1),
     "gpu-text": Job("text on a GPU, full fine-tuning", "bert-base", 8192, 1, 64, 3e-5, gpu=True),
