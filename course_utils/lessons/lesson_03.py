@@ -161,7 +161,7 @@ QUIZ = (
             ),
             Option(
                 "never: it is an approximation",
-                "Section 6 compares the losses with and without: they agree to rounding.",
+                "Section 5 compares the losses with and without: they agree to rounding.",
             ),
         ),
     ),

