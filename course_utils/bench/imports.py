@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from statistics import median
+
+from course_utils.bench.report import spread
 
 CODE = (
     "import time, torch; start = time.perf_counter(); "
@@ -22,12 +23,5 @@ def measure(repeats: int) -> dict:
             float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             for _ in range(repeats)
         ]
-        rows.append(
-            {
-                "system": system,
-                "seconds": {
-                    "median": median(seconds), "low": min(seconds), "high": max(seconds),
-                },
-            }
-        )  # fmt: skip
+        rows.append({"system": system, "seconds": spread(seconds)})
     return {"rows": rows}

@@ -10,7 +10,8 @@ from statistics import median
 
 import torch
 
-from course_utils import parallel, recipes
+from course_utils import parallel
+from course_utils.bench.report import spread
 from course_utils.bench.speed import JOBS, load, our_recipe
 from course_utils.train import fit
 
@@ -31,12 +32,10 @@ def measure(repeats: int) -> dict:
             {
                 "system": f"{count} process{'es' if count > 1 else ''}",
                 "settings": f"one thread each, batch of {BATCH} in all",
-                "examples_per_s": {
-                    "median": median(speeds), "low": min(speeds), "high": max(speeds),
-                },
+                "examples_per_s": spread(speeds),
                 "share of linear": f"{median(shares):.0%}",
             }
-        )  # fmt: skip
+        )
     note = f"{JOBS[JOB].what}, {JOBS[JOB].train} examples, DDP; {os.cpu_count()} cores here."
     return {"rows": rows, "notes": [note]}
 
@@ -57,7 +56,7 @@ def _launch(count: int) -> float:
 def _work(result: Path) -> None:
     torch.set_num_threads(1)
     model, task = load(JOBS[JOB], 0)
-    recipe: recipes.Recipe = our_recipe(JOBS[JOB], batch_size=BATCH, epochs=2)
+    recipe = our_recipe(JOBS[JOB], batch_size=BATCH, epochs=2)
     history = fit(model, task, recipe, silent=True)
     if parallel.rank() == 0:
         result.write_text(json.dumps(len(task.train) * recipe.epochs / history.seconds))

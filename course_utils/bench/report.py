@@ -5,6 +5,7 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median
 
 from course_utils.device import choose_compute
 
@@ -28,6 +29,11 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median and range, as rows hold them."""
+    return {"median": median(values), "low": min(values), "high": max(values)}
 
 
 def write(content: dict, folder: Path) -> Path:

@@ -20,6 +20,7 @@ from course_utils import recipes
 from course_utils.assets import data_mirror
 from course_utils.batches import Batches
 from course_utils.bench.peers import PEERS, WEIGHT_DECAY, Work
+from course_utils.bench.report import spread
 from course_utils.data import Examples, Task, tokenize
 from course_utils.device import choose_compute, peak_memory_mb, seed_everything, synchronize
 from course_utils.models import load_image_model, load_text_model
@@ -199,7 +200,7 @@ def _row(name: tuple[str, str], runs: list[dict], own: list[dict]) -> dict:
     return {
         "system": name[0],
         "settings": name[1],
-        "examples_per_s": {"median": median(speeds), "low": min(speeds), "high": max(speeds)},
+        "examples_per_s": spread(speeds),
         "accuracy": median(run["accuracy"] for run in runs),
         "peak_mb": median(run["peak_mb"] for run in runs),
         "ratio": median(ratios),
