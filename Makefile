@@ -5,8 +5,8 @@ BIN := .venv/bin
 STAMP := .venv/installed
 LESSON ?=
 PROFILE ?= quick
-# One file a worker: two notebooks at a time, each on one core, beats one on two.
-PARALLEL := --numprocesses 2 --dist loadfile
+# One file or notebook a worker: two at a time, each on one core, beats one on two.
+PARALLEL := --numprocesses 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test lab check build doctor lock clean

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from course_utils.data import Examples, TokenizedTexts
+from course_utils.data import IGNORED, Examples, TokenizedTexts
 from course_utils.packing import Packing, pack_texts
 
 POOL = 50  # batches sorted by length together: enough for little padding, random enough to train
@@ -26,7 +26,7 @@ class Batch:
         inputs: token ids (B, T), images (B, 3, H, W), or the output of a frozen prefix.
         mask: (B, T), true at real tokens; None if nothing is padding; or where each text lies among
             packed tokens (1, total).
-        labels: (B,).
+        labels: (B,), (B, k), or one a token: (B, T) filled up with `IGNORED`, packed (1, total).
         indices: (B,) positions in the data that the batch was made of.
     """
 
@@ -36,7 +36,7 @@ class Batch:
     indices: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.indices)
 
     def split(self, parts: int) -> "list[Batch]":
         """Cut into so many micro-batches (at most one an example) of nearly equal size."""
@@ -44,14 +44,14 @@ class Batch:
         return [self._part(int(rows[0]), int(rows[-1]) + 1) for rows in pieces]
 
     def _part(self, start: int, end: int) -> "Batch":
-        mask = self.mask
-        if isinstance(mask, Packing):
-            tokens, mask = mask.slice(start, end)
-            inputs = self.inputs[:, tokens]
-        else:
-            mask = None if mask is None else mask[start:end]
-            inputs = self.inputs[start:end]
-        return Batch(inputs, mask, self.labels[start:end], self.indices[start:end])
+        if isinstance(self.mask, Packing):
+            tokens, packing = self.mask.slice(start, end)
+            a_token = self.labels.ndim == 2
+            labels = self.labels[:, tokens] if a_token else self.labels[start:end]
+            return Batch(self.inputs[:, tokens], packing, labels, self.indices[start:end])
+        mask = None if self.mask is None else self.mask[start:end]
+        own = slice(start, end)
+        return Batch(self.inputs[own], mask, self.labels[own], self.indices[own])
 
 
 def epoch_order(
@@ -119,7 +119,9 @@ class Batches:
         self.texts = inputs if isinstance(inputs, TokenizedTexts) else None
         self.lengths = None if self.texts is None else self.texts.lengths
         self.images = inputs.to(device) if isinstance(inputs, Tensor) else None
-        self.labels = examples.labels.to(device)
+        labels = examples.labels
+        self.token_labels = labels if isinstance(labels, TokenizedTexts) else None
+        self.labels = None if isinstance(labels, TokenizedTexts) else labels.to(device)
 
     def __len__(self) -> int:
         return -(-len(self.examples) // self.batch_size)
@@ -138,13 +140,22 @@ class Batches:
         if self.texts is not None and self.pack:
             ids, packing = pack_texts(self.texts, indices)
             packing = Packing(packing.offsets.to(self.device), packing.longest)
-            return Batch(ids.to(self.device), packing, self.labels[indices], indices)
+            return Batch(ids.to(self.device), packing, self.labels_of(indices), indices)
         if self.texts is not None:
             ids, mask = pad_texts(self.texts, indices, self.pad_id)
             mask = mask if mask is None else mask.to(self.device)
-            return Batch(ids.to(self.device), mask, self.labels[indices], indices)
+            return Batch(ids.to(self.device), mask, self.labels_of(indices), indices)
         assert self.images is not None
-        return Batch(self.images[indices], None, self.labels[indices], indices)
+        return Batch(self.images[indices], None, self.labels_of(indices), indices)
+
+    def labels_of(self, indices: Tensor) -> Tensor:
+        """The labels of these examples, as `Batch` has them."""
+        if self.token_labels is None:
+            assert self.labels is not None
+            return self.labels[indices]
+        if self.pack:
+            return pack_texts(self.token_labels, indices)[0].to(self.device)
+        return pad_texts(self.token_labels, indices, IGNORED)[0].to(self.device)
 
     def augmented(self, batch: Batch) -> Batch:
         """The same batch with its images changed at random."""

@@ -22,6 +22,8 @@ MAX_CHARACTERS = 200_000  # a longer text is surely a mistake: about 40,000 word
 class TokenizedTexts:
     """Texts as token ids, laid end to end so that no memory is spent on padding.
 
+    Also used for labels where each token has one of its own.
+
     Attributes:
         ids: all ids, int32, shape (sum of lengths,).
         offsets: text i is ids[offsets[i]:offsets[i + 1]]; int64, shape (n + 1,).
@@ -58,6 +60,7 @@ class TokenizedTexts:
 
 
 Inputs: TypeAlias = list[str] | TokenizedTexts | Tensor
+Labels: TypeAlias = Tensor | TokenizedTexts
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,14 @@ class Examples:
 
     Attributes:
         inputs: n texts, n tokenized texts, or uint8 images of shape (n, 3, H, W).
-        labels: class numbers, int64, shape (n,).
+        labels: class numbers, int64, shape (n,); or k numbers an example, shape (n, k), such as the
+            first and the last token of an answer; or one number a token, as `TokenizedTexts` with
+            the offsets of the inputs. `IGNORED` stands where a label does not count.
         columns: further columns of length n by name ("domain", "style", "boxes" …).
     """
 
     inputs: Inputs
-    labels: Tensor
+    labels: Labels
     columns: dict[str, Tensor | list] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -79,12 +84,23 @@ class Examples:
             raise CourseError(
                 f"{len(self.inputs)} inputs but {len(self.labels)} labels: each input needs one"
             )
+        if isinstance(self.labels, TokenizedTexts):
+            if not isinstance(self.inputs, TokenizedTexts):
+                raise CourseError("one label a token needs texts that are tokenized already")
+            unequal = (self.labels.lengths != self.inputs.lengths).nonzero().flatten().tolist()
+            if unequal:
+                i = unequal[0]
+                raise CourseError(
+                    f"text {i} has {int(self.inputs.lengths[i])} tokens but "
+                    f"{int(self.labels.lengths[i])} labels: each token needs one "
+                    f"({IGNORED} for one that does not count)"
+                )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __iter__(self) -> Iterator[tuple]:
-        return zip(iter(self.inputs), self.labels.tolist(), strict=True)
+        return zip(iter(self.inputs), (label.tolist() for label in self.labels), strict=True)
 
     def select(self, indices: Tensor | Sequence[int]) -> "Examples":
         """The examples at these positions, in this order."""
@@ -97,14 +113,14 @@ class Examples:
                 return [values[i] for i in indices.tolist()]
             return values.select(indices) if isinstance(values, TokenizedTexts) else values[indices]
 
-        return Examples(
-            pick(self.inputs), self.labels[indices], {k: pick(v) for k, v in self.columns.items()}
-        )
+        columns = {name: pick(values) for name, values in self.columns.items()}
+        return Examples(pick(self.inputs), pick(self.labels), columns)
 
     def fingerprint(self) -> str:
         """A short hexadecimal digest of inputs and labels: other data, another one."""
         digest = hashlib.sha256()
-        tensors = [self.labels]
+        labels = self.labels
+        tensors = [labels.ids if isinstance(labels, TokenizedTexts) else labels]
         if isinstance(self.inputs, list):
             digest.update("\0".join(self.inputs).encode())
         elif isinstance(self.inputs, TokenizedTexts):
@@ -124,12 +140,15 @@ class Examples:
     def subset(self, count: int, seed: int = 0) -> "Examples":
         """A random subset in which every class keeps its share as nearly as can be.
 
-        The subset of a smaller `count` with the same seed lies within that of a larger one.
+        (Where labels are not one class an example, any random subset.) The subset of a smaller
+        `count` with the same seed lies within that of a larger one.
         """
         if not 1 <= count <= len(self):
             raise CourseError(f"cannot take {count} of {len(self)} examples")
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self), generator=generator)
+        if not isinstance(self.labels, Tensor) or self.labels.ndim > 1:
+            return self.select(order[:count])
         found, sizes = self.labels.unique(return_counts=True)
         mixed = torch.randperm(len(found), generator=generator)  # settles ties between classes
         members = [order[self.labels[order] == label] for label in found[mixed]]
@@ -192,29 +211,53 @@ def check_task(task: Task) -> None:
             raise CourseError(
                 f"the {name} split of {task.name!r} is empty; each split needs at least one example"
             )
-        if (low := int(examples.labels.min())) < 0 or int(examples.labels.max()) >= len(
-            task.classes
-        ):
-            worst = low if low < 0 else int(examples.labels.max())
-            raise CourseError(
-                f"the {name} split of {task.name!r} has the label {worst}, but labels number the "
-                f"{len(task.classes)} classes from 0 to {len(task.classes) - 1}"
-            )
+        check_labels(examples, task.classes, f"the {name} split of {task.name!r}")
         check_inputs(examples.inputs, f"the {name} split of {task.name!r}")
-    known = set(task.train.labels.tolist())
+    numbers = {name: examples.labels for name, examples in splits.items()}
+    if not all(isinstance(labels, Tensor) and labels.ndim == 1 for labels in numbers.values()):
+        return  # what follows is about one class an example
+    found = {name: {int(label) for label in labels} for name, labels in numbers.items()}
+    known = found["training"]
     if len(known) < 2:
-        only = task.classes[known.pop()]
+        only = task.classes[next(iter(known))]
         raise CourseError(
             f"the training split of {task.name!r} has only one class, {only!r}: a classifier "
             "needs at least two; add examples of another class"
         )
-    for name, examples in list(splits.items())[1:]:
-        if unknown := sorted(set(examples.labels.tolist()) - known):
+    for name, labels in found.items():
+        if unknown := sorted(labels - known):
             names = ", ".join(repr(task.classes[i]) for i in unknown)
             raise CourseError(
                 f"the {name} split of {task.name!r} has classes that training lacks: {names}; "
                 "add training examples of them or remove them"
             )
+
+
+def check_labels(examples: Examples, classes: Sequence[str], where: str) -> None:
+    """Raise `CourseError` for a label that is no class, or no place in its text."""
+    labels = examples.labels
+    if isinstance(labels, Tensor) and labels.ndim == 2:
+        if isinstance(examples.inputs, TokenizedTexts):
+            wrong = (labels >= examples.inputs.lengths[:, None]) | (labels < 0)
+            wrong &= labels != IGNORED
+            for i, place in wrong.nonzero().tolist()[:1]:
+                raise CourseError(
+                    f"{where}: example {i} has the label {int(labels[i, place])}, but its text has "
+                    f"{int(examples.inputs.lengths[i])} tokens, which are numbered from 0"
+                )
+        return
+    if isinstance(labels, TokenizedTexts):
+        values = labels.ids[labels.ids != IGNORED]
+        if len(values) == 0:
+            raise CourseError(f"{where}: no token has a label that counts")
+    else:
+        values = labels
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= len(classes):
+        raise CourseError(
+            f"{where} has the label {low if low < 0 else high}, but labels number the "
+            f"{len(classes)} classes from 0 to {len(classes) - 1}"
+        )
 
 
 def check_inputs(inputs: Inputs, where: str) -> None:
@@ -272,3 +315,30 @@ def tokenize_texts(texts: Inputs, tokenizer, max_length: int = 128) -> Tokenized
         raise CourseError("there is no text to tokenize")
     encoded = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
     return TokenizedTexts.from_lists(encoded)
+
+
+def causal_labels(
+    texts: TokenizedTexts, prompt_lengths: Sequence[int] | None = None
+) -> TokenizedTexts:
+    """Labels of a language model: at each token, the id of the next one.
+
+    Args:
+        texts: the inputs.
+        prompt_lengths: tokens at each text's beginning that the model is given and need not learn
+            to write, as in instruction tuning; None: it learns all.
+
+    Returns:
+        One label a token; the last token of a text, and those before a token of the prompt, have
+        the label `IGNORED`.
+    """
+    if prompt_lengths is not None and len(prompt_lengths) != len(texts):
+        raise CourseError(
+            f"{len(texts)} texts but {len(prompt_lengths)} prompt lengths: each text needs one"
+        )
+    labels = texts.ids.roll(-1)
+    labels[texts.offsets[1:] - 1] = IGNORED
+    if prompt_lengths is not None:
+        places = torch.arange(len(labels)) - texts.offsets[:-1].repeat_interleave(texts.lengths)
+        given = torch.as_tensor(prompt_lengths).repeat_interleave(texts.lengths)
+        labels[places + 1 < given] = IGNORED
+    return TokenizedTexts(labels, texts.offsets)

@@ -54,14 +54,31 @@ class History:
 
 
 @dataclass(frozen=True)
+class Score:
+    """How well a set of examples is predicted.
+
+    Attributes:
+        loss: mean cross-entropy in nats, over all labels that count.
+        accuracy: share of right predictions among them, 0 to 1.
+        count: how many they are.
+    """
+
+    loss: float
+    accuracy: float
+    count: int
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Predictions for a set of examples.
 
     Attributes:
-        loss: mean cross-entropy in nats.
-        accuracy: share of right predictions, 0 to 1.
-        logits: (n, classes), in the order of the examples, on the CPU.
-        labels: (n,).
+        loss: mean cross-entropy in nats, over all labels that count.
+        accuracy: share of right predictions among them, 0 to 1.
+        logits: (n, classes), in the order of the examples, on the CPU. For one label a token, n is
+            the number of tokens that count; for k places an example it is (n, k, longest text),
+            minus infinity where a text has ended.
+        labels: (n,) or (n, k).
     """
 
     loss: float
@@ -71,10 +88,10 @@ class Evaluation:
 
     @property
     def predictions(self) -> Tensor:
-        """The most probable class of each example, (n,)."""
-        return self.logits.argmax(1)
+        """The most probable class of each example, (n,) or (n, k)."""
+        return self.logits.argmax(-1)
 
     @property
     def probabilities(self) -> Tensor:
-        """(n, classes); each row sums to 1."""
-        return self.logits.softmax(1)
+        """As `logits`; each row sums to 1."""
+        return self.logits.softmax(-1)

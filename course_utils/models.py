@@ -1,14 +1,16 @@
 """Pre-trained models, ready to be fine-tuned: a body and a new head.
 
-Embedded (no network): "minilm", a BERT-architecture text encoder, and "resnet18", pre-trained by
-us on photographs. Any hub id ("distilbert/distilbert-base-uncased") and torchvision's
-ImageNet weights ("resnet18-imagenet") work too, with a network.
+Embedded (no network): "minilm", a BERT-architecture text encoder; "gpt2-docstrings", a small
+language model, and "resnet18" for photographs, these two pre-trained by us. Any hub id
+("distilbert/distilbert-base-uncased") and torchvision's ImageNet weights ("resnet18-imagenet") work
+too, with a network.
 """
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +25,11 @@ from course_utils.stage import Mask, Stage, last_token, stages
 
 POOLINGS = ("mean", "first", "last")
 EMBEDDED_IMAGE_MODELS = {"resnet18": "models/resnet18_cifar100"}
+EMBEDDED_LANGUAGE_MODELS = {"gpt2-docstrings": "models/gpt2_docstrings"}
+LANGUAGE_MODEL_FILES = (
+    "config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors",
+)  # fmt: skip
+Head = TypeVar("Head", bound=nn.Module)
 
 
 class TextClassifier(nn.Module):
@@ -46,9 +53,7 @@ class TextClassifier(nn.Module):
         self.encoder, self.tokenizer, self.pooling = encoder, tokenizer, pooling
         self.pad_id = tokenizer.pad_token_id or 0
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(encoder.config.hidden_size, num_classes)
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        self.head = _new_head(encoder, num_classes)
 
     def stages(self) -> list[Stage]:
         """The encoder's stages, then "pool" (no weights) and "head"."""
@@ -78,6 +83,69 @@ class TextClassifier(nn.Module):
         return self.head(self.dropout(self.pool(hidden, mask)))
 
 
+class TextTagger(nn.Module):
+    """A transformer encoder with a linear head on each token, for one of several tags.
+
+    Args: as `TextClassifier`; `num_tags` outputs a token.
+    """
+
+    def __init__(self, encoder: nn.Module, tokenizer, num_tags: int, dropout: float = 0.1):
+        super().__init__()
+        self.encoder, self.tokenizer = encoder, tokenizer
+        self.pad_id = tokenizer.pad_token_id or 0
+        self.dropout, self.head = nn.Dropout(dropout), _new_head(encoder, num_tags)
+
+    def stages(self) -> list[Stage]:
+        """The encoder's stages and "head"."""
+        head = Stage("head", (self.dropout, self.head), lambda x, mask: self.head(self.dropout(x)))
+        return [*stages(self.encoder), head]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """(B, T) → logits (B, T, tags)."""
+        hidden = self.encoder(input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.head(self.dropout(hidden))
+
+
+class SpanFinder(nn.Module):
+    """A transformer encoder that points at the first and the last token of an answer.
+
+    The input is `[CLS] question [SEP] passage [SEP]`, without segment ids: the course's encoder was
+    trained without. Place 0, `[CLS]`, stands for "no answer" (Devlin et al., 2019).
+
+    Args: as `TextClassifier`.
+    """
+
+    def __init__(self, encoder: nn.Module, tokenizer, dropout: float = 0.1):
+        super().__init__()
+        self.encoder, self.tokenizer = encoder, tokenizer
+        self.pad_id = tokenizer.pad_token_id or 0
+        self.dropout, self.head = nn.Dropout(dropout), _new_head(encoder, 2)
+
+    def stages(self) -> list[Stage]:
+        """The encoder's stages and "head"."""
+        return [*stages(self.encoder), Stage("head", (self.dropout, self.head), self.point)]
+
+    def point(self, x: Tensor, mask: Mask) -> Tensor:
+        """(B, T, D) → logits over the places of a text (B, 2, T), minus infinity at padding."""
+        logits = self.head(self.dropout(x)).mT
+        if isinstance(mask, Packing):
+            raise CourseError("a SpanFinder takes no packed texts: use a recipe with pack=False")
+        return logits if mask is None else logits.masked_fill(~mask[:, None], float("-inf"))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """(B, T) → logits (B, 2, T): of the first and of the last token."""
+        hidden = self.encoder(input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.point(hidden, None if attention_mask is None else attention_mask.bool())
+
+
+def _new_head(encoder: nn.Module, outputs: int) -> nn.Linear:
+    """A linear layer with small random weights."""
+    head = nn.Linear(encoder.config.hidden_size, outputs)
+    nn.init.normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
+    return head
+
+
 def load_text_model(
     name: str, num_classes: int, pooling: str = "mean", pretrained: bool = True, seed: int = 0,
     dropout: float = 0.1,
@@ -94,6 +162,36 @@ def load_text_model(
     Raises:
         AssetError: the files are missing or there is no network.
     """
+    return _on_encoder(
+        name, pretrained, seed,
+        lambda encoder, tokenizer: TextClassifier(
+            encoder, tokenizer, num_classes, pooling, dropout
+        ),
+    )  # fmt: skip
+
+
+def load_tagger(
+    name: str, num_tags: int, pretrained: bool = True, seed: int = 0, dropout: float = 0.1
+) -> TextTagger:
+    """A tagger of tokens on a pre-trained encoder, its head random; as `load_text_model`."""
+    return _on_encoder(
+        name, pretrained, seed,
+        lambda encoder, tokenizer: TextTagger(encoder, tokenizer, num_tags, dropout),
+    )  # fmt: skip
+
+
+def load_span_finder(
+    name: str, pretrained: bool = True, seed: int = 0, dropout: float = 0.1
+) -> SpanFinder:
+    """A finder of answers on a pre-trained encoder, its head random; as `load_text_model`."""
+    return _on_encoder(
+        name, pretrained, seed,
+        lambda encoder, tokenizer: SpanFinder(encoder, tokenizer, dropout),
+    )  # fmt: skip
+
+
+def _on_encoder(name: str, pretrained: bool, seed: int, build: Callable[..., Head]) -> Head:
+    """What `build` makes of an encoder and its tokenizer."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     source = str(minilm_folder()) if name == "minilm" else assets.model_source(name)
@@ -107,10 +205,43 @@ def load_text_model(
         else:
             encoder = AutoModel.from_config(AutoConfig.from_pretrained(source))
         if getattr(encoder, "pooler", None) is not None:
-            encoder.pooler = None  # the classifier pools by itself
+            encoder.pooler = None  # the heads of the course need none
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        return TextClassifier(encoder, tokenizer, num_classes, pooling, dropout).eval()
+        return build(encoder, tokenizer).eval()
+
+
+def load_language_model(name: str, pretrained: bool = True, seed: int = 0) -> nn.Module:
+    """A causal language model of transformers; its tokenizer is `model.tokenizer`.
+
+    Args:
+        name: "gpt2-docstrings" (embedded, pre-trained by us) or a hub id of the GPT-2 family.
+        pretrained: False gives the same architecture with random weights.
+        seed: decides the random weights.
+
+    Raises:
+        AssetError: the files are missing, damaged, or there is no network.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    if name in EMBEDDED_LANGUAGE_MODELS:
+        folder = EMBEDDED_LANGUAGE_MODELS[name]
+        files = [assets.embedded(f"{folder}/{file}") for file in LANGUAGE_MODEL_FILES]
+        source = str(files[0].parent)
+    else:
+        source = assets.model_source(name)
+        assets.require_hub(source)
+    with _quiet_transformers(), torch.random.fork_rng(), _hub_errors(name):
+        torch.manual_seed(seed)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        if pretrained:
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+        else:
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source))
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        model.tokenizer, model.pad_id = tokenizer, tokenizer.pad_token_id
+        return model.eval()
 
 
 def minilm_folder() -> Path:

@@ -94,7 +94,7 @@ class CachedBatches:
         return map(self.batch, self.order(generator))
 
     def batch(self, indices: Tensor) -> Batch:
-        labels, device = self.source.labels[indices], self.source.device
+        labels, device = self.source.labels_of(indices), self.source.device
         if not self.per_token or self.source.texts is None:
             return Batch(self.rows[indices.to(self.rows.device)].to(device), None, labels, indices)
         offsets = self.source.texts.offsets

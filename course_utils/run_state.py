@@ -12,7 +12,7 @@ from course_utils import parallel
 from course_utils.checkpoint import CheckpointError
 from course_utils.device import peak_memory_mb
 from course_utils.errors import CourseError
-from course_utils.history import Epoch, Evaluation, History
+from course_utils.history import Epoch, History, Score
 from course_utils.recipes import Recipe
 from course_utils.stage import Stage, count_weights
 
@@ -116,7 +116,7 @@ class RunState:
             f"step. The batch size stays {batch_size}, so the result does not change."
         )
 
-    def finish_epoch(self, valid: Evaluation | None, seconds: float, first_stage: str) -> None:
+    def finish_epoch(self, valid: Score | None, seconds: float, first_stage: str) -> None:
         self.changing = True
         train_loss = (self.loss / self.count).item() if self.step else math.nan
         self.epoch += 1

@@ -5,6 +5,7 @@ seed, stops at a loss that is not finite, survives running out of GPU memory by 
 batch into micro-batches, and, given a checkpoint file, resumes to the same weights bit for bit.
 """
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from course_utils import checkpoint as checkpoints
 from course_utils import parallel
 from course_utils.batches import Batch, Batches
-from course_utils.data import IGNORED, Examples, Task
+from course_utils.data import IGNORED, Examples, Task, TokenizedTexts
 from course_utils.device import (
     Compute,
     choose_compute,
@@ -27,9 +28,9 @@ from course_utils.device import (
     stopwatch,
 )
 from course_utils.errors import CourseError
-from course_utils.history import Epoch, Evaluation, History
+from course_utils.history import Epoch, Evaluation, History, Score
 from course_utils.live_rows import live_rows
-from course_utils.models import TextClassifier
+from course_utils.models import TextClassifier, TextTagger
 from course_utils.operations import faster_operations
 from course_utils.optim import build_optimizer, schedule_factor, set_learning_rates
 from course_utils.parallel import Replicas
@@ -95,10 +96,10 @@ def fit(
         raise CourseError(f"checkpoint_every is {checkpoint_every}; it must be at least 1 step")
     if shard and (recipe.unfreeze_every or checkpoint is not None):
         raise CourseError("shard=True knows neither unfreeze_every nor checkpoints yet: use DDP")
-    if recipe.pack and not isinstance(model, TextClassifier):
+    if recipe.pack and not isinstance(model, TextClassifier | TextTagger):
         raise CourseError(
-            "pack=True needs a text classifier of the course (load_text_model), which pools "
-            f"packed texts; this is a {type(model).__name__}"
+            "pack=True needs a text classifier or tagger of the course (load_text_model, "
+            f"load_tagger), which know packed texts; this is a {type(model).__name__}"
         )
     keep_freed_memory()
     parallel.join()
@@ -169,7 +170,7 @@ def train(
                     # once in a while: save, so that no more than this can be lost
                     if save_to is not None and run.step % save_to.every == 0 and not last:
                         save_to.save(run)
-            valid = _evaluate(rest, valid_source, compute) if recipe.validate else None
+            valid = _score(rest, valid_source, compute) if recipe.validate else None
             run.finish_epoch(valid, watch.seconds, parts[boundary].name)
             if on_epoch is not None:
                 on_epoch(run.history[-1])
@@ -275,11 +276,42 @@ def evaluate(
     model: nn.Module, examples: Examples, batch_size: int = EVALUATION_BATCH,
     precision: str = "auto",
 ) -> Evaluation:  # fmt: skip
-    """Measure a model on examples; leaves it in eval mode.
+    """Measure a model on examples and keep what it predicts; leaves it in eval mode.
 
     Args:
         model: any model that `stages` knows.
         examples: tokenized texts or images, with labels.
+    """
+    kept: list[tuple[int, Tensor, Tensor]] = []
+
+    def keep(batch: Batch, logits: Tensor) -> None:
+        own_labels = isinstance(examples.labels, TokenizedTexts)  # one a token
+        for i, output, label in zip(batch.indices.tolist(), logits, batch.labels, strict=True):
+            counts = label != IGNORED
+            kept.append((i, output[counts], label[counts]) if own_labels else (i, output, label))
+
+    result = score(model, examples, batch_size, precision, keep)
+    kept.sort(key=lambda row: row[0])
+    _, outputs, labels = zip(*kept, strict=True)
+    if isinstance(examples.labels, TokenizedTexts):
+        logits, right = torch.cat(outputs), torch.cat(labels)
+    else:  # those over the places in a text are as long as the text
+        longest = max(output.shape[-1] for output in outputs)
+        padded = [F.pad(x, (0, longest - x.shape[-1]), value=-math.inf) for x in outputs]
+        logits, right = torch.stack(padded), torch.stack(labels)
+    return Evaluation(result.loss, result.accuracy, logits.cpu(), right.cpu())
+
+
+def score(
+    model: nn.Module, examples: Examples, batch_size: int = EVALUATION_BATCH,
+    precision: str = "auto", look: Callable[[Batch, Tensor], None] | None = None,
+) -> Score:  # fmt: skip
+    """Only the loss and the accuracy: for a language model, whose outputs are too many to keep.
+
+    Args:
+        model: any model that `stages` knows; left in eval mode.
+        examples: tokenized texts or images, with labels.
+        look: called with each batch and its logits.
     """
     if len(examples) == 0:
         raise CourseError("there is no example to evaluate on: the split is empty")
@@ -288,27 +320,26 @@ def evaluate(
     compute = choose_compute(precision)
     model.to(compute.device)
     parts = stages(model)
-    return _evaluate(parts, _batches(model, examples, batch_size, compute), compute)
+    return _score(parts, _batches(model, examples, batch_size, compute), compute, look)
 
 
 @torch.no_grad()
-def _evaluate(
-    parts: Sequence[Stage], source: Batches | CachedBatches, compute: Compute
-) -> Evaluation:
+def _score(
+    parts: Sequence[Stage], source: Batches | CachedBatches, compute: Compute,
+    look: Callable[[Batch, Tensor], None] | None = None,
+) -> Score:  # fmt: skip
     set_mode(parts, False)
     loss = torch.zeros((), device=compute.device)
-    outputs, positions, labels = [], [], []
+    right, count = torch.zeros(2, dtype=torch.long, device=compute.device)
     for batch in source.epoch():
         with compute.autocast():
             logits = run_stages(parts, batch.inputs, batch.mask).float()
         loss += loss_sum(logits, batch.labels)
-        outputs.append(logits)
-        positions.append(batch.indices)
-        labels.append(batch.labels)
-    back = torch.cat(positions).argsort()
-    all_logits, all_labels = torch.cat(outputs).cpu()[back], torch.cat(labels).cpu()[back]
-    right = (all_logits.argmax(1) == all_labels).double().mean().item()
-    return Evaluation(loss.item() / len(all_labels), right, all_logits, all_labels)
+        right += (logits.argmax(-1) == batch.labels).sum()  # never where the label is IGNORED
+        count += (batch.labels != IGNORED).sum()
+        if look is not None:
+            look(batch, logits)
+    return Score(loss.item() / int(count), int(right) / int(count), int(count))
 
 
 def _batches(

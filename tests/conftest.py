@@ -18,6 +18,15 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """With --dist loadgroup: a worker takes a whole file at a time, or one lesson's solution."""
+    for item in items:
+        solution = getattr(item, "callspec", None) and item.callspec.params.get("executed")
+        group = f"solution {solution.number}" if solution else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True)
 def nothing_cached():
     """No test finds what another one has computed."""

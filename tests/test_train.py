@@ -15,7 +15,7 @@ from course_utils.batches import Batch, Batches
 from course_utils.data import IGNORED, Examples, Task
 from course_utils.device import choose_compute
 from course_utils.errors import CourseError
-from course_utils.history import Evaluation
+from course_utils.history import Score
 from course_utils.models import copy_of
 from course_utils.optim import stage_rates
 from course_utils.parallel import Replicas
@@ -346,8 +346,8 @@ def scripted(monkeypatch):
     def script(*losses):
         upcoming = iter(losses)
         monkeypatch.setattr(
-            train, "_evaluate",
-            lambda *_: Evaluation(next(upcoming), 0.5, torch.zeros(1, 2), torch.zeros(1)),
+            train, "_score",
+            lambda *_: Score(next(upcoming), 0.5, 1),
         )  # fmt: skip
 
     return script
@@ -566,7 +566,7 @@ def test_evaluation_uses_no_dropout_and_leaves_no_gradient():
     assert not model.drop.training and model.head.weight.grad is None
 
 
-def test_an_empty_split_cannot_be_evaluated():
+def test_an_empty_split_cannot_be_scored():
     nothing = Examples(torch.zeros(0, 3, 8, 8, dtype=torch.uint8), torch.zeros(0).long())
     with pytest.raises(CourseError, match="no example to evaluate on"):
         evaluate(TinyImageModel(), nothing)

@@ -42,6 +42,7 @@ def _row(task: Task, method: str, accuracies: list[float]) -> Row:
 
 
 def _guessing(task: Task) -> list[float]:
+    assert isinstance(task.train.labels, torch.Tensor)
     majority = task.train.labels.bincount().argmax()
     return [(task.test.labels == majority).double().mean().item()]
 
