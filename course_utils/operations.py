@@ -1,9 +1,12 @@
-"""The core's own dropout and attention: the same operations as torch's, made faster on a CPU.
+"""The core's own dropout, attention and convolution: torch's operations, made faster on a CPU.
 
 torch draws a 53-bit random number for each value that dropout looks at, in one thread; that is a
 sixth of the time of a training step. Sixteen bits are enough: four values share one 64-bit draw.
 Attention with dropout is written out here, because on a CPU torch's fused one does not know dropout
 and its other one computes in fp32 whatever the precision asked for.
+
+A convolution whose maps have shrunk to a few positions has more weights than inputs: most of its
+time, torch's kernel rearranges them. There it is one matrix product on the weights as they lie.
 
 Attention also knows packed texts; on a GPU those go to torch's attention for texts of different
 lengths, which has no dropout of attention weights.
@@ -11,7 +14,8 @@ lengths, which has no dropout of attention weights.
 `faster_operations` puts them into a model for the length of a `with` block.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import MethodType
@@ -23,6 +27,7 @@ from torch import Tensor, nn
 from course_utils.packing import Packing
 
 NAME = "course"  # of our attention among those of transformers
+FEW_POSITIONS = 4  # up to so many in a map, a convolution is quicker as one product (measured)
 LEVELS = 2**16  # probabilities of dropout are rounded to this fraction
 
 
@@ -110,6 +115,27 @@ def _packed_attention(
     return torch.cat(done, dim=1)
 
 
+def convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> Tensor:  # fmt: skip
+    """As `torch.nn.functional.conv2d`, by one matrix product.
+
+    Args:
+        x: (B, I, H, W).
+        weight: (O, I, h, w), its channels last in memory (otherwise it is copied).
+        bias: (O,).
+
+    Returns:
+        (B, O, H', W'), its channels last in memory.
+    """
+    (height, width), (down, right) = weight.shape[2:], padding
+    image = F.pad(x.permute(0, 2, 3, 1), (0, 0, right, right, down, down))
+    windows = image.unfold(1, height, stride[0]).unfold(2, width, stride[1])
+    rows = windows.permute(0, 1, 2, 4, 5, 3).flatten(3)  # (B, H', W', h · w · I)
+    return F.linear(rows, weight.permute(0, 2, 3, 1).flatten(1), bias).permute(0, 3, 1, 2)
+
+
 @cache
 def _register_attention() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface  # not needed for images
@@ -119,15 +145,38 @@ def _register_attention() -> None:
     AttentionMaskInterface.register(NAME, sdpa_mask)  # for a model called as a whole
 
 
-def _forward(self: nn.Dropout, x: Tensor) -> Tensor:
+def _drop(self: nn.Dropout, x: Tensor) -> Tensor:
     return dropout(x, self.p) if self.training else x
+
+
+def _convolve(self: nn.Conv2d, x: Tensor) -> Tensor:
+    positions = math.prod(
+        (size + 2 * int(pad) - kernel) // step + 1
+        for size, pad, kernel, step in zip(
+            x.shape[-2:], self.padding, self.kernel_size, self.stride, strict=True
+        )
+    )
+    last = x.ndim == 4 and self.weight.is_contiguous(memory_format=torch.channels_last)
+    if last and 0 < positions <= FEW_POSITIONS:
+        return convolution(x, self.weight, self.bias, self.stride, self.padding)  # type: ignore[arg-type]
+    return nn.Conv2d.forward(self, x)
+
+
+def _replacement(module: nn.Module) -> Callable | None:
+    """Our forward for a module of torch, if we have one."""
+    if type(module) is nn.Dropout:
+        return _drop
+    if type(module) is nn.Conv2d and module.kernel_size != (1, 1):
+        plain = module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
+        return _convolve if plain and not isinstance(module.padding, str) else None
+    return None
 
 
 @contextmanager
 def faster_operations(
     model: nn.Module, enabled: bool = True, packed: bool = False
 ) -> Iterator[None]:
-    """Use this module's dropout and attention inside the block; the model is left as it was.
+    """Use this module's operations inside the block; the model is left as it was.
 
     Args:
         model: any model; attention is replaced in models of transformers that use "sdpa".
@@ -135,7 +184,7 @@ def faster_operations(
         packed: the model will be given packed texts, for which attention is always replaced.
     """
     enabled = enabled and next(model.parameters()).device.type == "cpu"
-    drops = [m for m in model.modules() if enabled and type(m) is nn.Dropout]
+    replaced = [(m, own) for m in model.modules() if enabled and (own := _replacement(m))]
     enabled = enabled or packed
     found = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
     configs = [
@@ -144,13 +193,13 @@ def faster_operations(
     if configs:
         _register_attention()
     try:
-        for drop in drops:
-            drop.forward = MethodType(_forward, drop)  # type: ignore[method-assign]
+        for module, own in replaced:
+            module.forward = MethodType(own, module)  # type: ignore[method-assign]
         for config in configs:
             config._attn_implementation = NAME
         yield
     finally:
-        for drop in drops:
-            del drop.forward
+        for module, _ in replaced:
+            del module.forward
         for config in configs:
             config._attn_implementation = "sdpa"

@@ -68,7 +68,7 @@ class Recipe:
     live_rows: bool = True
     """Train only the rows of the word table whose words occur; the others cannot move."""
     faster_operations: bool = True
-    """On a CPU: the course's dropout and attention in place of torch's."""
+    """On a CPU: the course's dropout, attention and convolution in place of torch's."""
     augment: Callable[[Tensor], Tensor] | None = None
     """Changes a whole uint8 image batch at random, training only."""
 

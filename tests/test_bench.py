@@ -1,17 +1,22 @@
 """Tests of the benchmarks: the same work for all, and tables that come from a run."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from conftest import tiny_image_task
+from conftest import tiny_bert, tiny_image_task, tiny_text_task
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from course_utils.bench import BENCHMARKS, RESULTS, bench, report, speed
+from course_utils import train
+from course_utils.bench import BENCHMARKS, RESULTS, bench, evidence, profile, report, speed
 from course_utils.bench.peers import PEERS, Items, Work, collate
-from course_utils.data import Examples, TokenizedTexts
+from course_utils.data import Examples, Task, TokenizedTexts
 from course_utils.errors import CourseError
 from course_utils.pixels import PixelStatistics
+from course_utils.train import fit
 
 
 class Small(nn.Module):
@@ -130,3 +135,226 @@ def test_the_summary_takes_the_best_tuned_peer_and_the_range_of_defaults(tmp_pat
     table = speed_table(tmp_path)
     assert "| `x` | 90 | 50% | 1.50× (b) | 3.0× to 4.0× |" in table
     assert "other" not in table and "Measured on here." in table
+
+
+# --- where the time goes ----------------------------------------------------------------------
+
+
+def tiny_job(monkeypatch, **changes) -> speed.Job:
+    model, task = tiny_bert(dropout=0.1), tiny_text_task(32)
+    monkeypatch.setattr(speed, "load", lambda job, seed: (model, task.limited(train=job.train)))
+    return speed.Job(**{"what": "tiny", "model": "tiny", "train": 32, "epochs": 2, "batch_size": 8,
+                        "learning_rate": 1e-3, **changes})  # fmt: skip
+
+
+def test_all_of_the_loops_time_belongs_to_one_part(monkeypatch):
+    names = ("train", "CachedBatches", "train_step")
+    before = [getattr(train, name) for name in names]
+    one = profile.profile_job(tiny_job(monkeypatch))
+    assert sum(one.shares.values()) == pytest.approx(1) and min(one.shares.values()) > 0
+    parts = {"matrix products", "attention products", "random numbers", "clipping", "optimizer",
+             "activations, norms and softmax", "indexing and embedding"}  # fmt: skip
+    assert parts <= set(one.shares) and "frozen stages, once" not in one.shares
+    assert one.seconds > 0 and one.frozen_seconds == 0 and 0 <= one.padding < 0.5
+    assert [getattr(train, name) for name in names] == before
+
+
+def test_operations_are_counted_as_they_are_done(monkeypatch):
+    """A head of 16 to 3 on 32 texts, in 2 epochs: forwards, and backwards for its weight."""
+    one = profile.profile_job(tiny_job(monkeypatch, train_from=-1))
+    assert one.flops == {"matrix products": 2 * 32 * 2 * (2 * 16 * 3)}
+    assert 0 < one.shares["frozen stages, once"] < 1 and 0 < one.frozen_seconds < one.seconds
+
+
+@pytest.mark.parametrize("operation, part", [
+    ("aten::addmm", "matrix products"), ("aten::add_", "activations, norms and softmax"),
+    ("aten::bmm", "attention products"), ("aten::convolution_backward", "convolutions"),
+    ("aten::mkldnn_convolution", "convolutions"), ("aten::_to_copy", "casts and copies"),
+    ("aten::native_layer_norm_backward", "activations, norms and softmax"),
+    ("aten::random_", "random numbers"), ("aten::index_select", "indexing and embedding"),
+    ("aten::as_strided", profile.REST), ("AddmmBackward0", profile.REST),
+])  # fmt: skip
+def test_an_operation_belongs_to_the_part_of_its_name(operation, part):
+    assert profile.part_of(operation) == part
+
+
+def test_the_notes_are_made_of_the_numbers():
+    job = replace(speed.JOBS["text-head"], epochs=10)
+    shares = {"matrix products": 0.4, "clipping": 0.1, profile.REST: 0.5}
+    one = profile.Profile(shares, {"matrix products": 30}, 1.0, 0.0, 0.25)
+    (line,) = profile.explain("a", job, one, best=100.0)
+    assert "40% of the time" in line and "75% of the best rate" in line
+    assert "25% of the tokens" in line and "rest (Python and dispatch) 50%, clipping 10%" in line
+    one = profile.Profile({"frozen stages, once": 0.8, profile.REST: 0.2}, {}, 2.0, 1.6, 0.0)
+    (line,) = profile.explain("a", job, one, best=100.0)
+    assert "takes 80% of the time" in line and "takes 8.2 times as long" in line
+
+
+def test_a_profile_has_a_row_for_each_job_and_part(monkeypatch):
+    monkeypatch.setattr(speed, "_best_product_rate", lambda clock: 1e12)
+    jobs = {"tiny": tiny_job(monkeypatch), "on a gpu": tiny_job(monkeypatch, gpu=True)}
+    threads = torch.get_num_threads()
+    content = profile.measure(jobs)
+    assert {row["job"] for row in content["rows"]} == {"tiny"}
+    assert sum(row["share"] for row in content["rows"]) == pytest.approx(1, abs=0.01)
+    assert all(len(row) == 5 for row in content["rows"]) and len(content["notes"]) >= 1
+    assert torch.get_num_threads() == threads
+    report.markdown({**content, "hardware": "here", "versions": {}})
+
+
+# --- evidence on public texts -----------------------------------------------------------------
+
+TEXTS = st.text("aB 1.!?é", min_size=1).filter(str.strip)
+LETTERS = {"lower": str.lower, "upper": str.upper, "marked": lambda text: f"  {text}?! "}
+
+
+@given(st.lists(TEXTS, min_size=1), st.lists(TEXTS), st.sampled_from(sorted(LETTERS)))
+def test_no_test_text_is_left_in_training_and_no_other_is_lost(train, test, written):
+    """However it is written; what stays keeps its order and its label."""
+
+    def key(text):
+        return [c for c in text.lower() if c.isalnum()]
+
+    copies = [LETTERS[written](text) for text in train[::2] if key(text)]
+    held_out = [*test, *copies]
+    examples = Examples(list(train), torch.arange(len(train)))
+    left = evidence.without_leaks(examples, Examples(held_out, torch.zeros(len(held_out))))
+    keys = [key(text) for text in held_out]
+    assert not any(key(text) in keys for text in left.inputs if key(text))
+    assert not set(left.inputs) & set(held_out)
+    expected = [i for i, text in enumerate(train)
+                if (key(text) not in keys if key(text) else text.strip() not in
+                    {other.strip() for other in held_out})]  # fmt: skip
+    assert left.labels.tolist() == expected
+    assert left.inputs == [train[i] for i in expected]
+
+
+@pytest.fixture
+def stubbed(monkeypatch, tmp_path):
+    """Tiny datasets and runs that only count; gives the list of what was run."""
+    part = Examples(["a one", "b two", "c three"], torch.tensor([0, 1, 0]))
+    other = Examples(["d", "A, one!", "f"], torch.tensor([0, 1, 1]))
+    done = []
+
+    def run(name, task, seed, checkpoint):
+        done.append((name, seed))
+        assert not checkpoint.exists() and task.train.inputs[:1] == ["b two"]
+        return {"accuracy": 0.9 + seed / 100, "loss": 1.0, "fitted": 0.95, "cpu_seconds": 60.0}
+
+    monkeypatch.setenv("COURSE_DATA_MIRROR", str(tmp_path))
+    monkeypatch.setattr(evidence, "load_task",
+                        lambda name: Task(name, "text", ("x", "y"), part, part, other))  # fmt: skip
+    monkeypatch.setattr(evidence, "METHODS", dict.fromkeys(evidence.METHODS, run))
+    return done
+
+
+def test_evidence_goes_seed_by_seed_and_rows_come_from_the_runs(stubbed, tmp_path):
+    content = evidence.measure(tmp_path)
+    names = list(evidence.DATASETS)
+    assert stubbed == [(name, seed) for seed in (0, 0, 0, 1, 2) for name in names]
+    assert [row["dataset"] for row in content["rows"]] == [
+        evidence.DATASETS[name].title for name in names
+    ]
+    for row in content["rows"]:
+        assert row["fine-tuned"] == pytest.approx({"median": 91.0, "low": 90.0, "high": 92.0})
+        assert row["frozen encoder"] == row["words (TF-IDF)"] == 90.0
+        assert row["seeds"] == 3 and row["tested on"] == 3 and row["CPU minutes"]["median"] == 1
+    by_title = {row["dataset"]: row["trained on"] for row in content["rows"]}
+    # without an official validation split, its texts are training texts again
+    assert by_title["SST-2"] == 2 and by_title["TREC-6"] == 4
+    met = [note for note in content["notes"] if note.endswith(": met.")]
+    missed = [note for note in content["notes"] if ": missed;" in note]
+    assert len(met) == 1 and met[0].startswith("SST-2") and len(missed) == 3
+    assert "1 (SST-2)" in content["notes"][0] and "2 (TREC-6)" in content["notes"][0]
+    table = report.write({"name": "evidence-text", **content}, tmp_path).read_text()
+    assert "91 (90 to 92)" in table and "Casanueva" in table
+
+
+def test_evidence_with_fewer_seeds_and_then_more_repeats_nothing(stubbed, tmp_path):
+    assert {row["seeds"] for row in evidence.measure(tmp_path, 1)["rows"]} == {1}
+    first = len(stubbed)
+    content = evidence.measure(tmp_path, 5)
+    assert {row["seeds"] for row in content["rows"]} == {3}
+    assert len(stubbed) - first == 2 * len(evidence.DATASETS)
+    assert evidence.measure(tmp_path) == content
+    assert len(stubbed) - first == 2 * len(evidence.DATASETS)
+
+
+def test_another_recipe_or_other_data_is_run_again(stubbed, tmp_path, monkeypatch):
+    evidence.measure(tmp_path, 1)
+    stubbed.clear()
+    longer = replace(evidence.DATASETS["sst2"], epochs=9)
+    monkeypatch.setitem(evidence.DATASETS, "sst2", longer)
+    evidence.measure(tmp_path, 1)
+    assert stubbed == [("sst2", 0)]  # word counts and the frozen encoder have recipes of their own
+    stubbed.clear()
+    load = evidence.load_task
+
+    def changed(name):
+        task = load(name)
+        return task.with_train(task.train.select([1, 2, 2])) if name == "clinc150" else task
+
+    monkeypatch.setattr(evidence, "load_task", changed)
+    evidence.measure(tmp_path, 1)
+    assert stubbed == [("clinc150", 0)] * 3
+
+
+def test_an_interruption_leaves_what_was_done(stubbed, tmp_path, monkeypatch):
+    run = evidence.METHODS["full"]
+
+    def stopped(name, task, seed, checkpoint):
+        if name == "banking77":
+            raise KeyboardInterrupt
+        return run(name, task, seed, checkpoint)
+
+    monkeypatch.setitem(evidence.METHODS, "full", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        evidence.measure(tmp_path)
+    monkeypatch.setitem(evidence.METHODS, "full", run)
+    assert stubbed == [("trec", 0), ("sst2", 0)]
+    evidence.measure(tmp_path, 1)
+    assert stubbed[2] == ("banking77", 0) and stubbed.count(("trec", 0)) == 3
+
+
+def test_a_training_goes_on_after_its_last_whole_epoch(tmp_path, monkeypatch):
+    """To the same result as without the interruption; its CPU time is no longer known."""
+    task, recipe = tiny_text_task(), evidence.DATASETS["trec"].recipe()
+    monkeypatch.setattr(evidence, "load_text_model", lambda *_, seed: tiny_bert())
+    whole = evidence._fine_tune(recipe, task, 0, tmp_path / "whole")
+    epochs = []
+
+    def in_the_second(epoch):
+        epochs.append(epoch)
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+
+    def interrupted(model, data, recipe, seed, _, *rest, **more):
+        return fit(model, data, recipe, seed, in_the_second, *rest, **more)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(evidence, "fit", interrupted)
+        evidence._fine_tune(recipe, task, 0, tmp_path / "two")
+    resumed = evidence._fine_tune(recipe, task, 0, tmp_path / "two")
+    same = ("accuracy", "loss", "fitted")
+    assert [resumed[key] for key in same] == [whole[key] for key in same]
+    assert whole["cpu_seconds"] > 0 and resumed["cpu_seconds"] is None
+
+
+def test_evidence_without_a_mirror_says_so_or_is_left_out(monkeypatch, tmp_path):
+    monkeypatch.delenv("COURSE_DATA_MIRROR", raising=False)
+    with pytest.raises(CourseError, match="COURSE_DATA_MIRROR is not set.*trec, sst2, banking77"):
+        bench(["evidence-text"], tmp_path)
+    from course_utils.bench import _all
+
+    assert "evidence-text" not in _all() and "baselines" in _all()
+    monkeypatch.setenv("COURSE_DATA_MIRROR", str(tmp_path))
+    assert _all() == list(BENCHMARKS)
+
+
+def test_a_missed_aim_is_told_apart_from_too_short_a_training():
+    def run(fitted):
+        return [{"accuracy": 0.85, "fitted": fitted, "test": 1000}]
+
+    assert "lacks knowledge" in evidence._obstacle("sst2", run(0.99))
+    assert "not trained to the end" in evidence._obstacle("sst2", run(0.88))
+    assert "1.1 points" in evidence._obstacle("sst2", run(0.99))

@@ -1,4 +1,4 @@
-"""The core's own dropout and attention do what torch's do (course_utils/operations.py)."""
+"""The core's own dropout, attention and convolution do what torch's do (course_utils/operations.py)."""
 
 import pytest
 import torch
@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from course_utils.operations import NAME, attention, dropout, faster_operations, keep_factors
+from course_utils import operations
+from course_utils.operations import (
+    NAME,
+    attention,
+    convolution,
+    dropout,
+    faster_operations,
+    keep_factors,
+)
 
 quick = settings(deadline=None, max_examples=30)
 
@@ -108,3 +116,76 @@ def test_without_dropout_the_model_gives_the_same(training):
     expected = model(ids, mask)
     with faster_operations(model):
         torch.testing.assert_close(model(ids, mask), expected, atol=1e-6, rtol=1e-5)
+
+
+# --- convolution ------------------------------------------------------------------------------
+
+
+@quick
+@given(
+    st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.tuples(*[st.integers(1, 5)] * 2),
+    st.tuples(*[st.integers(1, 3)] * 2), st.tuples(*[st.integers(1, 3)] * 2),
+    st.tuples(*[st.integers(0, 2)] * 2), st.booleans(), st.integers(0, 10**6),
+)  # fmt: skip
+def test_a_convolution_as_one_product_is_torchs(
+    size, channels, outputs, extent, kernel, stride, padding, biased, seed
+):
+    """Outputs and all gradients, for maps and kernels that need not be square."""
+    extent = [max(e, k - 2 * p) for e, k, p in zip(extent, kernel, padding, strict=True)]
+    torch.manual_seed(seed)
+    x = torch.randn(size, channels, *extent, requires_grad=True)
+    weight = torch.randn(outputs, channels, *kernel).to(memory_format=torch.channels_last)
+    inputs = [x, weight.requires_grad_(), *([torch.randn(outputs, requires_grad=True)] * biased)]
+    bias = inputs[2] if biased else None
+    expected = F.conv2d(x, weight, bias, stride, padding)
+    found = convolution(x, weight, bias, stride, padding)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    direction = torch.randn_like(expected)
+    for own, torchs in zip(
+        torch.autograd.grad(found, inputs, direction),
+        torch.autograd.grad(expected, inputs, direction), strict=True,
+    ):  # fmt: skip
+        torch.testing.assert_close(own, torchs, atol=1e-4, rtol=1e-4)
+
+
+def residual(size: int) -> tuple[nn.Module, torch.Tensor]:
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    model = resnet18(num_classes=3).to(memory_format=torch.channels_last).eval()
+    return model, torch.randn(2, 3, size, size)
+
+
+@pytest.mark.parametrize("size, products", [(64, 4), (128, 0)])
+def test_only_small_maps_are_convolved_by_one_product(size, products, monkeypatch):
+    """ResNet-18 has four 3x3 convolutions in its last stage, of 2x2 positions at 64 pixels."""
+    model, x = residual(size)
+    seen = []
+
+    def counted(*arguments):
+        seen.append(arguments[0].shape)
+        return convolution(*arguments)
+
+    monkeypatch.setattr(operations, "convolution", counted)
+    with torch.no_grad():
+        expected = model(x)
+        assert not seen
+        with faster_operations(model):
+            torch.testing.assert_close(model(x), expected, atol=1e-4, rtol=1e-4)
+    assert len(seen) == products
+
+
+@pytest.mark.parametrize("changes", [
+    dict(groups=2), dict(dilation=2), dict(padding_mode="reflect"), dict(padding="same"),
+    dict(kernel_size=1, padding=0), dict(),
+], ids=str)  # fmt: skip
+def test_convolutions_of_other_kinds_are_left_to_torch(changes, monkeypatch):
+    """The last one is plain, but its channels do not come last; a single image is left alone too."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(**{"in_channels": 4, "out_channels": 4, "kernel_size": 3, "padding": 1,
+                         **changes})  # fmt: skip
+    monkeypatch.setattr(operations, "convolution", None)
+    for x in (torch.randn(2, 4, 2, 2), torch.randn(4, 2, 2)):
+        expected = layer(x)
+        with faster_operations(layer):
+            torch.testing.assert_close(layer(x), expected)

@@ -162,3 +162,63 @@ def test_the_optimizer_is_the_recipes(parts, name, kind):
 def test_nothing_moves_before_the_schedule_sets_a_rate(parts):
     optimizer = build_optimizer(parts, recipe())
     assert {group["lr"] for group in optimizer.param_groups} == {0.0}
+
+
+# --- weights with their channels last ---------------------------------------------------------
+
+
+def small_convolutions() -> torch.nn.Module:
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    model = resnet18(num_classes=3)
+    return model.to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_convolutions_move_as_with_torchs_own_optimizer(name):
+    """The optimizer works on views in the order of memory; the weights must not notice."""
+    r = recipe(optimizer=name, learning_rate=1e-2, weight_decay=0.1)
+    ours, theirs = small_convolutions(), small_convolutions()
+    own = build_optimizer(stages(ours), r)
+    torchs = type(own)(
+        parameter_groups(stages(theirs), r), lr=0.0,
+        **({"momentum": 0.9, "nesterov": True} if name == "sgd" else {}),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            gradient = torch.randn(a.shape, generator=generator)
+            if a.ndim == 4:
+                gradient = gradient.contiguous(memory_format=torch.channels_last)
+            a.grad, b.grad = gradient, gradient.clone()
+        for optimizer in (own, torchs):
+            set_learning_rates(optimizer, 1.0)
+            optimizer.step()
+    for (path, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-7, rtol=1e-5, msg=path)
+
+
+def test_the_optimizer_sees_contiguous_memory_and_keeps_no_gradient():
+    """Otherwise a CPU's fused kernel copies it, or a gradient lives on through the next step."""
+    model = small_convolutions()
+    optimizer = build_optimizer(stages(model), recipe())
+    seen = [weight for group in optimizer.param_groups for weight in group["params"]]
+    assert any(not weight.is_contiguous() for weight in model.parameters())
+    assert all(weight.is_contiguous() for weight in seen)
+    assert sorted(w.data_ptr() for w in seen) == sorted(w.data_ptr() for w in model.parameters())
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    own = {id(weight) for weight in model.parameters()}
+    assert all(weight.grad is None for weight in seen if id(weight) not in own)
+
+
+def test_a_convolution_without_gradient_stays():
+    model = small_convolutions()
+    optimizer = build_optimizer(stages(model), recipe(weight_decay=0.5))
+    set_learning_rates(optimizer, 1.0)
+    before = model.conv1.weight.detach().clone()
+    model.fc.weight.grad = torch.ones_like(model.fc.weight)
+    optimizer.step()
+    assert torch.equal(model.conv1.weight, before)

@@ -9,15 +9,18 @@ See `BENCHMARKS` for the names. What was recorded lies in `results/`.
 
 from pathlib import Path
 
-from course_utils.bench import baselines, imports, processes, report, speed
+from course_utils import assets
+from course_utils.bench import baselines, evidence, imports, processes, profile, report, speed
 from course_utils.errors import CourseError
 
 RESULTS = Path(__file__).parent / "results"
 BENCHMARKS = {
     **speed.JOBS,  # the course's core beside Trainer, fastai, Lightning and a tutorial's loop
+    "profile": "what the time of a step of each of the jobs above is made of, on a CPU",
     "processes": "two processes against one, each with a core of its own",
     "import": "seconds that importing course_utils adds to importing torch",
     "baselines": "test accuracy of ever more pre-training on each embedded task",
+    "evidence-text": "the default recipes on public text datasets, beside published figures",
 }
 
 
@@ -31,11 +34,15 @@ def bench(names: list[str], folder: Path, repeats: int = 5) -> list[Path]:
     if unknown := [name for name in names if name not in BENCHMARKS]:
         raise CourseError(f"there is no benchmark {unknown[0]!r}; there are {sorted(BENCHMARKS)}")
     tables: list[Path] = []
-    for name in names or BENCHMARKS:
+    for name in names or _all():
         if name in speed.JOBS:
             content = speed.measure(speed.JOBS[name], repeats)
         elif name == "baselines":
             content = {"rows": baselines.baselines()}
+        elif name == "evidence-text":
+            content = evidence.measure(folder, repeats)
+        elif name == "profile":
+            content = profile.measure()
         elif name == "processes":
             content = processes.measure(repeats)
         else:
@@ -43,3 +50,8 @@ def bench(names: list[str], folder: Path, repeats: int = 5) -> list[Path]:
         if content["rows"]:
             tables.append(report.write({"name": name, **content}, folder))
     return tables
+
+
+def _all() -> list[str]:
+    """All benchmarks but those for which there is no data here."""
+    return [name for name in BENCHMARKS if name != "evidence-text" or assets.data_mirror()]

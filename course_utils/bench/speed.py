@@ -159,7 +159,7 @@ def systems(job: Job) -> dict[tuple[str, str], Callable[[Job, Task, Work], None]
         frozen, text = job.train_from != 0, job.is_text
         matters = {
             "precision": choose_compute().precision == "bf16", "cache_prefix": frozen,
-            "group_by_length": text, "faster_operations": text and not job.gpu,
+            "group_by_length": text, "faster_operations": not job.gpu,
             "live_rows": text and not frozen, "pack": text and job.gpu,
         }  # fmt: skip
         if matters[switch]:
@@ -247,7 +247,7 @@ def _one_run(job: Job, name: tuple[str, str], seed: int) -> dict:
     }
 
 
-def _best_product_rate() -> float:
+def _best_product_rate(clock: Callable[[], float] = time.perf_counter) -> float:
     """FLOP/s of the quickest of several matrix products, in the precision that the core uses."""
     compute = choose_compute()
     dtype = torch.bfloat16 if compute.precision == "bf16" else torch.float32
@@ -257,10 +257,10 @@ def _best_product_rate() -> float:
         b = torch.randn(n, k, device=compute.device, dtype=dtype)
         for _ in range(30):
             synchronize(compute.device)
-            start = time.perf_counter()
+            start = clock()
             torch.nn.functional.linear(a, b)
             synchronize(compute.device)
-            best = max(best, 2 * m * k * n / (time.perf_counter() - start))
+            best = max(best, 2 * m * k * n / (clock() - start))
     return best
 
 
@@ -282,6 +282,7 @@ def _operations(job: Job) -> float:
             x = run_stages(parts[:boundary], x)
         prefix += counter.get_total_flops()
         with FlopCounterMode(display=False) as counter:
-            loss_sum(Replicas(parts[boundary:])(x, None), sample.labels[i : i + 1]).backward()
+            labels = source.labels_of(torch.tensor([i]))
+            loss_sum(Replicas(parts[boundary:])(x, None), labels).backward()
         rest += counter.get_total_flops()
     return (prefix / job.epochs + rest) / len(sample)
