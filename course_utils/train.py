@@ -38,7 +38,14 @@ from course_utils.prefix_cache import CachedBatches
 from course_utils.progress import Progress
 from course_utils.recipes import Recipe
 from course_utils.run_state import RunState
-from course_utils.stage import Stage, run_stages, set_mode, stages, train_from
+from course_utils.stage import (
+    Stage,
+    num_frozen_prefix,
+    run_stages,
+    set_mode,
+    stages,
+    train_from,
+)
 
 LOG_EVERY = 20  # steps between two looks at the loss, each of which waits for the device
 EVALUATION_BATCH = 64
@@ -319,8 +326,11 @@ def score(
         raise CourseError("the texts are not tokenized yet: call tokenize(task, model.tokenizer)")
     compute = choose_compute(precision)
     model.to(compute.device)
-    parts = stages(model)
-    return _score(parts, _batches(model, examples, batch_size, compute), compute, look)
+    parts, source = stages(model), _batches(model, examples, batch_size, compute)
+    if num_frozen_prefix(parts) == len(parts) - 1:  # a frozen backbone's features serve every head
+        features, head = cached(source, parts, len(parts) - 1, compute, True)
+        return _score(head, features, compute, look)
+    return _score(parts, source, compute, look)
 
 
 @torch.no_grad()

@@ -642,3 +642,19 @@ def test_a_copy_is_trained_and_the_original_is_not(make):
     copy = copy_of(original)
     fit(copy, tiny_text_task(12), make(epochs=2, precision="fp32"), silent=True)
     assert same(weights(original), before) and not same(weights(copy), before)
+
+
+def test_a_frozen_backbones_features_of_the_test_split_are_computed_once(monkeypatch):
+    data, model = tiny_text_task(), tiny_bert()
+    everything = evaluate(model, data.test, precision="fp32")
+    fit(model, data, linear_probe(epochs=1, precision="fp32", validate=False), silent=True)
+    first = evaluate(model, data.test, precision="fp32")
+    assert not first.logits.equal(everything.logits)  # another head
+    used = []
+    layer = model.encoder.encoder.layer[0]
+    layer.register_forward_hook(lambda *_: used.append(len(used)))
+    again = evaluate(model, data.test, precision="fp32")
+    assert len(used) <= 1  # the first batch, by which what is kept is recognised
+    torch.testing.assert_close(again.logits, first.logits)
+    direct = torch.cat([model(ids[None].long()) for ids in data.test.inputs])
+    torch.testing.assert_close(again.logits, direct, atol=1e-5, rtol=1e-4)

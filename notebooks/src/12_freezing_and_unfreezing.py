@@ -34,7 +34,7 @@ from course_utils import (
 MODEL = select(PROFILE, quick="minilm", full="google-bert/bert-base-uncased")
 TASK = select(PROFILE, quick="reviews", full="trec")
 TRAIN = select(PROFILE, quick=96, full=1000)  # labelled texts, drawn anew for each seed
-TEST = select(PROFILE, quick=180, full=500)
+TEST = select(PROFILE, quick=150, full=500)
 SEEDS = [SEED, SEED + 1, SEED + 2]
 EPOCHS, GRADUAL_EPOCHS = 3, select(PROFILE, quick=4, full=6)
 BATCH = select(PROFILE, quick=8, full=16)
