@@ -3,6 +3,7 @@
 Shapes: V words of the vocabulary.
 """
 
+import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +11,45 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from course_utils import assets
 from course_utils.data import Examples, TokenizedTexts, causal_labels
 from course_utils.device import choose_compute
 from course_utils.errors import CourseError
+from course_utils.models import quiet_transformers
 from course_utils.train import score
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A customer's message and the shop's answer."""
+
+    topic: str
+    customer: str
+    agent: str
+
+    @property
+    def prompt(self) -> str:
+        """What the model is given; it is to go on with a space and the answer."""
+        return f"Customer: {self.customer}\nAgent:"
+
+
+def load_dialogues(split: str) -> list[Dialogue]:
+    """The embedded support dialogues of a split ("train", "valid", "test"), in a fixed order.
+
+    Raises:
+        AssetError: the file is missing or damaged.
+        CourseError: there is no such split.
+    """
+    with open(assets.embedded("dialogues.csv"), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    splits = sorted({row["split"] for row in rows})
+    if split not in splits:
+        raise CourseError(f"there is no split {split!r} of the dialogues; there are {splits}")
+    return [
+        Dialogue(row["topic"], row["customer"], row["agent"])
+        for row in rows
+        if row["split"] == split
+    ]
 
 
 def perplexity(model: nn.Module, examples: Examples) -> float:
@@ -81,7 +117,8 @@ def write(
         [tokenizer.bos_token + prompt for prompt in prompts], return_tensors="pt", padding=True,
         padding_side="left",
     ).to(device)  # fmt: skip
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    gpus = [device] if device.type == "cuda" else []
+    with quiet_transformers(), torch.random.fork_rng(devices=gpus):
         torch.manual_seed(seed)
         written = model.generate(
             inputs["input_ids"], attention_mask=inputs["attention_mask"], do_sample=True,

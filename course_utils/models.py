@@ -197,7 +197,7 @@ def _on_encoder(name: str, pretrained: bool, seed: int, build: Callable[..., Hea
     source = str(minilm_folder()) if name == "minilm" else assets.model_source(name)
     if name != "minilm":
         assets.require_hub(source)
-    with _quiet_transformers(), torch.random.fork_rng(), _hub_errors(name):
+    with quiet_transformers(), torch.random.fork_rng(), _hub_errors(name):
         torch.manual_seed(seed)
         tokenizer = AutoTokenizer.from_pretrained(source)
         if pretrained:
@@ -231,7 +231,7 @@ def load_language_model(name: str, pretrained: bool = True, seed: int = 0) -> nn
     else:
         source = assets.model_source(name)
         assets.require_hub(source)
-    with _quiet_transformers(), torch.random.fork_rng(), _hub_errors(name):
+    with quiet_transformers(), torch.random.fork_rng(), _hub_errors(name):
         torch.manual_seed(seed)
         tokenizer = AutoTokenizer.from_pretrained(source)
         if pretrained:
@@ -352,8 +352,8 @@ def copy_of(model: nn.Module) -> nn.Module:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No loading bars and no report on the head that we replace anyway."""
+def quiet_transformers() -> Iterator[None]:
+    """Inside, transformers shows no loading bars, reports and advice."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -101,7 +101,9 @@ def plot_bars(
     axes.barh(names, middle, xerr=reach.T if any(len(r) > 1 for r in runs) else None,
               color=colours, height=0.6, error_kw={"capsize": 3})  # fmt: skip
     for y, (m, (_, above)) in enumerate(zip(middle, reach, strict=True)):
-        axes.annotate(f"{m:.3g}", (m + above, y), (4, 0), textcoords="offset points", va="center")
+        label = f"{m:,.0f}" if abs(m) >= 1000 else f"{m:.3g}"
+        place = max(m + above, 0.0)  # beside a bar that points to the left, not inside it
+        axes.annotate(label, (place, y), (4, 0), textcoords="offset points", va="center")
     if chance is not None:
         axes.axvline(chance, color="0.3", linestyle=":", label="guessing")
         axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)

@@ -41,9 +41,12 @@ LAYERS = [
     "run_state",  # all that a run must remember
     "train",  # the one loop
     "features",  # what the stages of a model make of examples
+    "docstrings",  # English that is on every disk
+    "language",  # language models: unsure of what, writing what
     "claims",  # what a lesson asserts
     "plotting",  # figures and tables
     "questions",  # what a lesson asks
+    "labs",  # dials to move
     "lessons",  # each lesson's questions
     "notebooks",  # built from their sources
     "runner",  # executed

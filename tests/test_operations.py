@@ -1,4 +1,4 @@
-"""The core's own dropout, attention and convolution do what torch's do (course_utils/operations.py)."""
+"""Our own dropout, attention and convolution do what torch's do (course_utils/operations.py)."""
 
 import pytest
 import torch
@@ -180,7 +180,7 @@ def test_only_small_maps_are_convolved_by_one_product(size, products, monkeypatc
     dict(kernel_size=1, padding=0), dict(),
 ], ids=str)  # fmt: skip
 def test_convolutions_of_other_kinds_are_left_to_torch(changes, monkeypatch):
-    """The last one is plain, but its channels do not come last; a single image is left alone too."""
+    """The last one is plain, but its channels do not come last."""
     torch.manual_seed(0)
     layer = nn.Conv2d(**{"in_channels": 4, "out_channels": 4, "kernel_size": 3, "padding": 1,
                          **changes})  # fmt: skip
