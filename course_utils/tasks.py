@@ -150,7 +150,7 @@ def _mirror_rows(folder: Path, spec: PublicTexts) -> list[dict[str, str]]:
 
 
 def _hub_rows(name: str, spec: PublicTexts) -> list[dict[str, str]]:
-    with _download_errors(name):
+    with download_errors(name):
         import datasets
 
         datasets.disable_progress_bars()
@@ -164,7 +164,7 @@ def _hub_rows(name: str, spec: PublicTexts) -> list[dict[str, str]]:
     ]
 
 
-class _download_errors:
+class download_errors:
     """Turn the many ways in which a dataset can fail to arrive into one clear error."""
 
     def __init__(self, name: str):
@@ -194,7 +194,7 @@ def load_flowers(size: int = 96, seed: int = 0) -> Task:
     """
     mirror = assets.data_mirror()
     if mirror is None:
-        with _download_errors("flowers"):
+        with download_errors("flowers"):
             return _oxford_flowers(size)
     folder = mirror / "flowers_96"
     remedy = "copy the dataset again, or unset COURSE_DATA_MIRROR to download it"

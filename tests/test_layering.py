@@ -41,6 +41,7 @@ LAYERS = [
     "run_state",  # all that a run must remember
     "train",  # the one loop
     "features",  # what the stages of a model make of examples
+    "reading",  # places in texts
     "docstrings",  # English that is on every disk
     "language",  # language models: unsure of what, writing what
     "claims",  # what a lesson asserts

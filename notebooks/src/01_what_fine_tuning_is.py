@@ -161,7 +161,7 @@ frozen = frozen_curve(train_vectors, test_vectors, data, TEXT_SIZES)
 
 # %% [markdown]
 # **Fine-tuned**: a new head again, but the encoder's weights move too. On a laptop we
-# move its last two layers (`full` moves all). The same function will train from scratch
+# move its last layer (`full` moves all). The same function will train from scratch
 # in section 5.
 
 # %%

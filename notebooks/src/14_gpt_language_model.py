@@ -369,6 +369,9 @@ claim("14.9", "times as many different words at the highest temperature as at th
 # %%
 predict("14.3")
 
+# %% [markdown]
+# The reciter is trained, and both answer, coldly:
+
 # %%
 FEW = train[:8]
 reciter = tuned(answers(FEW), 3 * RATE, epochs=select(PROFILE, quick=20, full=40),
