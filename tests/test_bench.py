@@ -355,6 +355,6 @@ def test_a_missed_aim_is_told_apart_from_too_short_a_training():
     def run(fitted):
         return [{"accuracy": 0.85, "fitted": fitted, "test": 1000}]
 
-    assert "lacks knowledge" in evidence._obstacle("sst2", run(0.99))
+    assert "must come from elsewhere" in evidence._obstacle("sst2", run(0.99))
     assert "not trained to the end" in evidence._obstacle("sst2", run(0.88))
     assert "1.1 points" in evidence._obstacle("sst2", run(0.99))
