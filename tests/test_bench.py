@@ -280,6 +280,14 @@ def test_evidence_with_fewer_seeds_and_then_more_repeats_nothing(stubbed, tmp_pa
     assert len(stubbed) - first == 2 * len(evidence.DATASETS)
 
 
+def test_a_further_seed_that_is_done_counts_where_it_is(stubbed, tmp_path):
+    evidence.measure(tmp_path, 1)
+    evidence.recall(tmp_path / "evidence", "sst2", "full", 2)
+    done = len(stubbed)
+    seeds = [row["seeds"] for row in evidence.measure(tmp_path, 1)["rows"]]
+    assert sorted(seeds) == [1] * (len(seeds) - 1) + [2] and len(stubbed) == done
+
+
 def test_another_recipe_or_other_data_is_run_again(stubbed, tmp_path, monkeypatch):
     evidence.measure(tmp_path, 1)
     stubbed.clear()
