@@ -338,8 +338,8 @@ PLACES = {
     "in a step, dropout drawn": (train, "gradients", True),
     "weights changed, step not counted": (RunState, "add", False),
     "step counted": (RunState, "add", True),
-    "before validation": (train, "_evaluate", False),
-    "after validation": (train, "_evaluate", True),
+    "before validation": (train, "_score", False),
+    "after validation": (train, "_score", True),
     "epoch closed": (RunState, "finish_epoch", True),
     "prefix cached": (train, "cached", True),
 }

@@ -176,7 +176,7 @@ def test_only_small_maps_are_convolved_by_one_product(size, products, monkeypatc
 
 
 @pytest.mark.parametrize("changes", [
-    dict(groups=2), dict(dilation=2), dict(padding_mode="reflect"), dict(padding="same"),
+    dict(groups=2), dict(dilation=2, padding=2), dict(padding_mode="reflect"), dict(padding="same"),
     dict(kernel_size=1, padding=0), dict(),
 ], ids=str)  # fmt: skip
 def test_convolutions_of_other_kinds_are_left_to_torch(changes, monkeypatch):

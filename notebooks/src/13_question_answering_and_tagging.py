@@ -374,6 +374,9 @@ by_dictionary = entity_scores(truth, [looked_up(message) for message in test_mes
 # %%
 predict("13.3")
 
+# %% [markdown]
+# The tagger is trained as the reader was; only its labels are others.
+
 # %%
 from dataclasses import replace
 
