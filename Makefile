@@ -6,7 +6,7 @@ STAMP := .venv/installed
 LESSON ?=
 PROFILE ?= quick
 # One file or notebook a worker: two at a time, each on one core, beats one on two.
-PARALLEL := --numprocesses 2 --dist loadgroup
+PARALLEL := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test lab check build doctor lock clean

@@ -1,4 +1,4 @@
-"""Put the results of a run into README.md, so that no number there is typed."""
+"""Put measured results into README.md and into the page of the benchmarks: no number is typed."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,17 @@ BEGIN = "<!-- results: made by `python -m course_utils readme` from build/run.js
 END = "<!-- end of results -->\n"
 BEGIN_SPEED = "<!-- speed: made by `python -m course_utils readme` from recorded benchmarks -->\n"
 END_SPEED = "<!-- end of speed -->\n"
+BEGIN_GOALS = "<!-- goals: made by `python -m course_utils bench --record` from the tables -->\n"
+END_GOALS = "<!-- end of goals -->\n"
 BENCHMARKS = ROOT / "course_utils" / "bench" / "results"
+# What the core set out to be: times as fast as the best-tuned peer, and as each peer's defaults.
+GOALS: dict[str, dict[str, float]] = {
+    "text-full": {"tuned": 1.5, "defaults": 4.0},
+    "text-prefix": {"tuned": 2.5, "defaults": 6.0},
+    "text-head": {"tuned": 12.0},
+    "image-full": {"tuned": 1.2, "defaults": 2.0},
+    "image-head": {"tuned": 12.0},
+}
 
 
 def results_table(run: dict) -> str:
@@ -63,6 +73,37 @@ def speed_table(folder: Path = BENCHMARKS) -> str:
             f"| {best['ratio']:.2f}× ({best['system']}) | {min(plain):.1f}× to {max(plain):.1f}× |"
         )
     return "\n".join([*lines, "", f"Measured on {'; '.join(sorted(hardware))}.", ""])
+
+
+def goals_table(folder: Path = BENCHMARKS) -> str:
+    """Goals beside what was recorded, as Markdown; for what was missed, the profile's words."""
+    lines = ["| benchmark | over | goal | recorded | |", "|---|---|---|---|---|"]
+    missed = []
+    for name, goals in GOALS.items():
+        rows = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+        for settings, goal in goals.items():
+            least = min((row for row in rows if row["settings"] == settings), key=_ratio)
+            reached = least["ratio"] >= goal
+            over = "best-tuned peer" if settings == "tuned" else "every peer's defaults"
+            lines.append(
+                f"| `{name}` | {over} | {goal:g}× | {least['ratio']:.2f}× ({least['system']}) | "
+                f"{'reached' if reached else 'not reached'} |"
+            )
+            if not reached and name not in missed:
+                missed.append(name)
+    profile = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
+    notes = [note for note in profile["notes"] if note.split(":")[0] in missed]
+    lines += ["", f"What their time is made of, measured on {profile['hardware']}:", ""]
+    return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
+
+
+def update_goals(folder: Path = BENCHMARKS) -> None:
+    """Write the goals' table between its marks in the folder's README.md."""
+    page = folder / "README.md"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(
+        _replaced(text, BEGIN_GOALS, goals_table(folder), END_GOALS, page), encoding="utf-8"
+    )
 
 
 def _ratio(row: dict) -> float:

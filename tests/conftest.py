@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from course_utils.data import Examples, Task, TokenizedTexts
 from course_utils.models import TextClassifier
@@ -18,13 +19,16 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """With --dist loadgroup: a worker takes a whole file at a time, or one lesson's solution."""
-    for item in items:
-        solution = getattr(item, "callspec", None) and item.callspec.params.get("executed")
-        group = f"solution {solution.number}" if solution else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+class FileOrSolution(LoadFileScheduling):
+    """A worker takes a whole file (or notebook) at a time, but one lesson's solution."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        return f"{file}[{test.rpartition('[')[2]}" if "test_execution" in file else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return FileOrSolution(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ python -m torch.distributed.run --nproc-per-node=2 tests/parallel_worker.py FILE
 """
 
 import json
+import os
 import sys
 
 import torch
@@ -19,13 +20,19 @@ def work(settings: dict) -> dict:
     count, dropout = settings.pop("count", 41), settings.pop("dropout", 0.0)
     shard = settings.pop("shard", False)
     checkpoint = settings.pop("checkpoint", None)
+    dies_after = settings.pop("dies_after", None)  # epoch
     recipe = full_finetuning(
         **{"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "precision": "fp32", **settings}
     )
     model = tiny_bert(dropout=dropout)
+
+    def die(epoch) -> None:
+        if epoch.number == dies_after:
+            os._exit(1)  # at once, before this epoch's end is saved
+
     history = fit(
         model, tiny_text_task(count), recipe, seed=3, silent=True, shard=shard,
-        checkpoint=checkpoint, checkpoint_every=2,
+        checkpoint=checkpoint, checkpoint_every=2, on_epoch=die,
     )  # fmt: skip
     return {
         "weights": model.state_dict(),

@@ -366,3 +366,25 @@ def test_a_missed_aim_is_told_apart_from_too_short_a_training():
     assert "must come from elsewhere" in evidence._obstacle("sst2", run(0.99))
     assert "not trained to the end" in evidence._obstacle("sst2", run(0.88))
     assert "1.1 points" in evidence._obstacle("sst2", run(0.99))
+
+
+def test_the_page_of_the_results_is_in_step_with_the_tables():
+    from course_utils.readme import goals_table
+
+    assert goals_table() in (RESULTS / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_goal_is_reached_by_the_peer_that_comes_nearest(tmp_path, monkeypatch):
+    from course_utils import readme
+
+    rows = [{"system": "a", "settings": "tuned", "ratio": 3.0},
+            {"system": "b", "settings": "tuned", "ratio": 1.9},
+            {"system": "a", "settings": "defaults", "ratio": 5.0}]  # fmt: skip
+    monkeypatch.setattr(readme, "GOALS", {"x": {"tuned": 2.0, "defaults": 4.0}})
+    (tmp_path / "x.json").write_text(json.dumps({"rows": rows}))
+    notes = ["x: why", "y: not asked for"]
+    (tmp_path / "profile.json").write_text(json.dumps({"hardware": "here", "notes": notes}))
+    table = readme.goals_table(tmp_path)
+    assert "| `x` | best-tuned peer | 2× | 1.90× (b) | not reached |" in table
+    assert "| `x` | every peer's defaults | 4× | 5.00× (a) | reached |" in table
+    assert "- x: why" in table and "asked for" not in table and "measured on here" in table

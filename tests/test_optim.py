@@ -6,6 +6,7 @@ from conftest import tiny_bert
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from course_utils import checkpoint
 from course_utils.optim import (
     build_optimizer,
     parameter_groups,
@@ -222,3 +223,30 @@ def test_a_convolution_without_gradient_stays():
     model.fc.weight.grad = torch.ones_like(model.fc.weight)
     optimizer.step()
     assert torch.equal(model.conv1.weight, before)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_a_saved_optimizer_goes_on_bit_for_bit(name, tmp_path):
+    """Moments of convolutions lie in the order of memory, and come back in it."""
+    r = recipe(optimizer=name, learning_rate=1e-2)
+
+    def steps(model, optimizer, numbers):
+        set_learning_rates(optimizer, 1.0)
+        for number in numbers:
+            generator = torch.Generator().manual_seed(number)
+            for weight in model.parameters():
+                weight.grad = torch.randn(weight.shape, generator=generator)
+            optimizer.step()
+
+    whole, first, second = (small_convolutions() for _ in range(3))
+    steps(whole, build_optimizer(stages(whole), r), range(4))
+    optimizer = build_optimizer(stages(first), r)
+    steps(first, optimizer, range(2))
+    path = tmp_path / "run.ckpt"
+    checkpoint.save({"model": first.state_dict(), "optimizer": optimizer.state_dict()}, path)
+    saved, optimizer = checkpoint.load(path), build_optimizer(stages(second), r)
+    second.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    steps(second, optimizer, range(2, 4))
+    for key, value in whole.state_dict().items():
+        assert torch.equal(second.state_dict()[key], value), key

@@ -11,7 +11,7 @@ import torch
 from conftest import tiny_bert, tiny_image_task, tiny_text_task
 from parallel_worker import work
 
-from course_utils import parallel
+from course_utils import checkpoint, parallel
 from course_utils.batches import Batches
 from course_utils.data import IGNORED
 from course_utils.errors import CourseError
@@ -63,19 +63,21 @@ def test_two_processes_give_what_one_gives(settings, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_resume_to_the_same_weights(tmp_path):
-    """With dropout, so that each process's random numbers must come back too."""
+def test_two_processes_that_died_resume_to_the_same_weights(tmp_path):
+    """In the middle of an epoch; with dropout, so that each one's random numbers must come back."""
     settings = dict(epochs=3, dropout=0.2)
     (whole, _) = launch(tmp_path, **settings)
     saved = tmp_path / "run.ckpt"
-    launch(tmp_path, **settings, checkpoint=str(saved))
-    from course_utils import checkpoint
-
+    with pytest.raises(AssertionError):  # they die
+        launch(tmp_path, **settings, checkpoint=str(saved), dies_after=2)
     state = checkpoint.load(saved)
-    assert len(state["rng"]) == 2 and state["position"][0] == 3
-    (again, _) = launch(tmp_path, **settings, checkpoint=str(saved))  # nothing is left to do
-    for name, value in whole["weights"].items():
-        assert torch.equal(again["weights"][name], value)
+    assert len(state["rng"]) == 2 and state["position"][:2] == (1, 4)  # of 6 steps
+    for _ in range(2):  # to the end; and once more, with nothing left to do
+        (again, other) = launch(tmp_path, **settings, checkpoint=str(saved))
+        for name, value in whole["weights"].items():
+            assert torch.equal(again["weights"][name], value)
+            assert torch.equal(other["weights"][name], value)
+        assert again["train_loss"] == whole["train_loss"]
 
 
 def test_a_share_without_examples_holds_one_that_does_not_count(monkeypatch):

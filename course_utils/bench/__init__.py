@@ -12,6 +12,7 @@ from pathlib import Path
 from course_utils import assets
 from course_utils.bench import baselines, evidence, imports, processes, profile, report, speed
 from course_utils.errors import CourseError
+from course_utils.readme import update_goals
 
 RESULTS = Path(__file__).parent / "results"
 BENCHMARKS = {
@@ -49,6 +50,8 @@ def bench(names: list[str], folder: Path, repeats: int = 5) -> list[Path]:
             content = imports.measure(repeats)
         if content["rows"]:
             tables.append(report.write({"name": name, **content}, folder))
+    if folder == RESULTS and tables:
+        update_goals(folder)
     return tables
 
 
