@@ -8,6 +8,7 @@ _WHERE = {
     "data": ("Examples", "Task", "TokenizedTexts", "causal_labels", "tokenize", "tokenize_texts"),
     "models": ("copy_of", "load_image_model", "load_language_model", "load_span_finder",
                "load_tagger", "load_text_model"),
+    "lora": ("adapter_state", "add_lora", "load_adapter", "merge_lora"),
     "stage": ("count_weights", "freeze", "run_stages", "set_mode", "stages", "train_from",
                "unfreeze"),
     "train": ("evaluate", "fit", "score"),

@@ -37,6 +37,8 @@ class Recipe:
     """The first stage that is trained: an index (-1 is the head alone) or a name."""
     unfreeze_every: int = 0
     """Epochs after which one more stage is unfrozen, from the head down; 0: never."""
+    half_every: int = 0
+    """Epochs of a round; each freezes another random half of the weights; 0: never."""
     optimizer: str = "adamw"
     """"adamw" (Loshchilov and Hutter, 2019) or "sgd" with Nesterov momentum 0.9."""
     weight_decay: float = 0.01
@@ -94,6 +96,7 @@ class Recipe:
         )  # fmt: skip
         require(0 < self.stage_decay <= 1, "stage_decay", "above 0 and at most 1")
         require(self.unfreeze_every >= 0, "unfreeze_every", "0 (never) or a number of epochs")
+        require(self.half_every >= 0, "half_every", "0 (never) or the epochs of a round")
         require(self.optimizer in OPTIMIZERS, "optimizer", f"one of {OPTIMIZERS}")
         require(self.weight_decay >= 0, "weight_decay", "0 or more")
         require(self.schedule in SCHEDULES, "schedule", f"one of {SCHEDULES}")
@@ -141,6 +144,22 @@ def discriminative(**changes) -> Recipe:
 def gradual_unfreezing(**changes) -> Recipe:
     """Begin with the head; unfreeze one more stage an epoch (Howard and Ruder, 2018)."""
     defaults = dict(name="gradual unfreezing", epochs=4, train_from=-1, unfreeze_every=1)
+    return full_finetuning(**{**defaults, **changes})
+
+
+def half_finetuning(**changes) -> Recipe:
+    """Full fine-tuning of another random half of the weights in each round (Hui et al., 2024)."""
+    defaults = dict(name="half fine-tuning", half_every=1)
+    return full_finetuning(**{**defaults, **changes})
+
+
+def lora(**changes) -> Recipe:
+    """The adapters and the head are trained; call `lora.add_lora` on the model first.
+
+    The embeddings, which hold no adapter, are frozen by `train_from`. Rates are some ten times
+    those of full fine-tuning, as Hu et al. (2022) found too.
+    """
+    defaults = dict(name="LoRA", learning_rate=1e-3, train_from=1, weight_decay=0.0)
     return full_finetuning(**{**defaults, **changes})
 
 

@@ -54,6 +54,13 @@ class Stage:
         return sum(weight.numel() for weight in self.parameters)
 
 
+class Adapter(nn.Module):
+    """A small addition to a frozen layer, such as LoRA's: its own weights are what is trained.
+
+    A stage that holds adapters trains only them; everything else in it stays frozen.
+    """
+
+
 def stages(model: nn.Module) -> list[Stage]:
     """List the stages of a model, from input to output.
 
@@ -120,18 +127,43 @@ def freeze(parts: Iterable[Stage]) -> None:
 
 
 def unfreeze(parts: Iterable[Stage]) -> None:
-    """Make all weights of the stages trainable."""
+    """Make all weights of the stages trainable; of a stage that holds adapters, only theirs."""
     _set_trainable(parts, True)
 
 
 def _set_trainable(parts: Iterable[Stage], trainable: bool) -> None:
     for part in parts:
+        own = adapter_weights(part)
         for weight in part.parameters:
-            weight.requires_grad_(trainable)
-            if not trainable:
+            weight.requires_grad_(trainable and (not own or id(weight) in own))
+            if not weight.requires_grad:
                 weight.grad = None
         for module in part.modules:
             module.train(trainable)
+
+
+def adapter_weights(part: Stage) -> dict[int, nn.Parameter]:
+    """The adapters' own weights in a stage, by their id; none if it holds no adapter."""
+    inner = [module for whole in part.modules for module in whole.modules()]
+    return {
+        id(weight): weight
+        for adapter in inner
+        if isinstance(adapter, Adapter)
+        for weight in adapter.parameters(recurse=False)
+    }
+
+
+def freeze_half(parts: Sequence[Stage], generator: torch.Generator) -> None:
+    """Freeze a random half of the trained weights of each stage but the last (the head).
+
+    Half of the tensors are drawn in each stage, rounded down, so that each goes on learning. For
+    the next round call `train_from` first. (Half fine-tuning: Hui et al., 2024.)
+    """
+    for part in parts[:-1]:
+        trained = [weight for weight in part.parameters if weight.requires_grad]
+        for i in torch.randperm(len(trained), generator=generator)[: len(trained) // 2].tolist():
+            trained[i].requires_grad_(False)
+            trained[i].grad = None
 
 
 def train_from(parts: Sequence[Stage], first: int | str) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,7 @@ from course_utils.recipes import Recipe
 from course_utils.run_state import RunState
 from course_utils.stage import (
     Stage,
+    freeze_half,
     num_frozen_prefix,
     run_stages,
     set_mode,
@@ -101,8 +103,10 @@ def fit(
         raise CourseError("the texts are not tokenized yet: call tokenize(task, model.tokenizer)")
     if checkpoint_every < 1:
         raise CourseError(f"checkpoint_every is {checkpoint_every}; it must be at least 1 step")
-    if shard and (recipe.unfreeze_every or checkpoint is not None):
-        raise CourseError("shard=True knows neither unfreeze_every nor checkpoints yet: use DDP")
+    if shard and (recipe.unfreeze_every or recipe.half_every or checkpoint is not None):
+        raise CourseError(
+            "shard=True knows neither unfreeze_every, half_every nor checkpoints yet: use DDP"
+        )
     if recipe.pack and not isinstance(model, TextClassifier | TextTagger):
         raise CourseError(
             "pack=True needs a text classifier or tagger of the course (load_text_model, "
@@ -113,8 +117,9 @@ def fit(
     seed_everything(seed + 1_000_003 * parallel.rank())
     compute = choose_compute(recipe.precision)
     model.to(compute.device)
-    boundaries = plan_boundaries(stages(model), recipe)
-    only_live = recipe.live_rows and min(boundaries) == 0 and not shard
+    phases = plan_phases(stages(model), recipe)
+    first = min(phase.boundary for phase in phases)
+    only_live = recipe.live_rows and first == 0 and not shard
     with (
         parallel.sharded_copy(model, shard) as worker,
         live_rows(worker, data.train.inputs, only_live),
@@ -122,23 +127,23 @@ def fit(
     ):
         root = None
         if shard:
-            train_from(stages(worker), boundaries[0])
-            root = parallel.shard(stages(worker)[boundaries[0] :])
+            train_from(stages(worker), first)
+            root = parallel.shard(stages(worker)[first:])
         parts = stages(worker)
-        optimizer = build_optimizer(parts[min(boundaries) :], recipe)
+        optimizer = build_optimizer(parts[first:], recipe)
         run = RunState(worker, optimizer, recipe, seed, data.train.fingerprint())
         if checkpoint is not None and Path(checkpoint).exists():
             run.restore(checkpoints.load(checkpoint))
         save_to = None if checkpoint is None else Saving(checkpoint, checkpoint_every)
-        train(parts, data, run, boundaries, compute, root, on_epoch, save_to, silent)
+        train(parts, data, run, phases, compute, root, on_epoch, save_to, silent)
     parts = stages(model)
-    train_from(parts, boundaries[run.epoch - 1])
+    begin_phase(parts, phases[run.epoch - 1], seed)
     set_mode(parts, False)
     return run.summary(parts)
 
 
 def train(
-    parts: Sequence[Stage], data: Task, run: RunState, boundaries: list[int], compute: Compute,
+    parts: Sequence[Stage], data: Task, run: RunState, phases: list["Phase"], compute: Compute,
     root: nn.Module | None, on_epoch: Callable[[Epoch], None] | None, save_to: Saving | None,
     silent: bool,
 ) -> None:  # fmt: skip
@@ -148,14 +153,15 @@ def train(
     valid_data = _batches(run.model, data.valid, EVALUATION_BATCH, compute)
     total_steps = recipe.epochs * len(train_data)
     bar = Progress(total_steps, recipe.name, silent or parallel.rank() > 0)
-    boundary = -1  # none yet
+    phase = None
     try:
         while run.epoch < recipe.epochs and not run.stopped:
             with stopwatch() as watch:
-                if boundaries[run.epoch] != boundary:
-                    boundary = boundaries[run.epoch]
-                    train_from(parts, boundary)
-                    with_cache = pays_to_cache(recipe, boundary, boundaries.count(boundary))
+                if phases[run.epoch] != phase:
+                    phase = phases[run.epoch]
+                    boundary = begin_phase(parts, phase, run.seed)
+                    epochs = sum(boundary == other.boundary for other in phases)
+                    with_cache = pays_to_cache(recipe, boundary, epochs)
                     train_source, trained = cached(train_data, parts, boundary, compute, with_cache)
                     forward = Replicas(trained, root)
                     if recipe.validate:
@@ -249,13 +255,37 @@ def loss_sum(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Te
     )  # fmt: skip
 
 
-def plan_boundaries(parts: Sequence[Stage], recipe: Recipe) -> list[int]:
-    """The first trained stage of each epoch, as an index into `parts`."""
+class Phase(NamedTuple):
+    """Epochs in which the same weights are trained."""
+
+    boundary: int
+    """The first trained stage, as an index."""
+    round: int = -1
+    """Of half fine-tuning: its number decides which half; -1: all weights."""
+
+
+def plan_phases(parts: Sequence[Stage], recipe: Recipe) -> list[Phase]:
+    """What is trained in each epoch."""
     start = train_from(parts, recipe.train_from)
     with_weights = [*(i for i in range(start) if parts[i].parameters), start]
-    every = recipe.unfreeze_every
-    moves = [epoch // every if every else 0 for epoch in range(recipe.epochs)]
-    return [with_weights[max(len(with_weights) - 1 - move, 0)] for move in moves]
+    every, half = recipe.unfreeze_every, recipe.half_every
+    last = len(with_weights) - 1
+    return [
+        Phase(
+            with_weights[max(last - epoch // every, 0) if every else last],
+            epoch // half if half else -1,
+        )
+        for epoch in range(recipe.epochs)
+    ]
+
+
+def begin_phase(parts: Sequence[Stage], phase: Phase, seed: int) -> int:
+    """Freeze and unfreeze what the phase says; returns its boundary."""
+    train_from(parts, phase.boundary)
+    if phase.round >= 0:
+        source = torch.Generator().manual_seed(seed * 1_000_003 + phase.round)
+        freeze_half(parts[phase.boundary :], source)
+    return phase.boundary
 
 
 def pays_to_cache(recipe: Recipe, boundary: int, epochs: int) -> bool:

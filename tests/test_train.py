@@ -19,7 +19,13 @@ from course_utils.history import Score
 from course_utils.models import copy_of
 from course_utils.optim import stage_rates
 from course_utils.parallel import Replicas
-from course_utils.recipes import Recipe, full_finetuning, gradual_unfreezing, linear_probe
+from course_utils.recipes import (
+    Recipe,
+    full_finetuning,
+    gradual_unfreezing,
+    half_finetuning,
+    linear_probe,
+)
 from course_utils.run_state import NonFiniteLoss
 from course_utils.stage import Stage, run_stages, stages
 from course_utils.train import evaluate, fit, gradients, loss_sum
@@ -658,3 +664,60 @@ def test_a_frozen_backbones_features_of_the_test_split_are_computed_once(monkeyp
     torch.testing.assert_close(again.logits, first.logits)
     direct = torch.cat([model(ids[None].long()) for ids in data.test.inputs])
     torch.testing.assert_close(again.logits, direct, atol=1e-5, rtol=1e-4)
+
+
+def trained_names(model) -> set[str]:
+    return {name for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10**6), number=st.integers(0, 50))
+def test_a_round_of_half_fine_tuning_freezes_half_of_each_stage_but_the_head(seed, number):
+    model = tiny_bert()
+    parts = stages(model)
+    train.begin_phase(parts, train.Phase(0, number), seed)
+    for part in parts[:-1]:
+        trained = sum(weight.requires_grad for weight in part.parameters)
+        assert trained == len(part.parameters) - len(part.parameters) // 2
+    assert all(weight.requires_grad for weight in parts[-1].parameters)
+    before = trained_names(model)
+    train.begin_phase(parts, train.Phase(0, number), seed)
+    assert trained_names(model) == before  # the seed decides
+
+
+def test_half_fine_tuning_moves_only_the_half_of_the_round():
+    model, task, rounds = tiny_bert(), tiny_text_task(), []
+    state = {}
+
+    def look(epoch) -> None:
+        now = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        moved = {name for name in now if not torch.equal(now[name], state[name])}
+        assert moved <= trained_names(model)
+        rounds.append(frozenset(trained_names(model)))
+        state.update(now)
+
+    state.update({name: weight.detach().clone() for name, weight in model.named_parameters()})
+    recipe = half_finetuning(epochs=4, half_every=2, live_rows=False, precision="fp32")
+    history = fit(model, task, recipe, silent=True, on_epoch=look)
+    assert rounds[0] == rounds[1] != rounds[2] == rounds[3]
+    assert history.trained_weights < 0.8 * history.total_weights
+
+
+def test_half_fine_tuning_goes_on_where_it_was(tmp_path):
+    def run(stop_after=None, checkpoint=None):
+        model = tiny_bert(dropout=0.2)
+
+        def stop(epoch) -> None:
+            if epoch.number == stop_after:
+                raise RuntimeError("stopped")
+
+        recipe = half_finetuning(epochs=4, precision="fp32")
+        fit(model, tiny_text_task(), recipe, silent=True, on_epoch=stop, checkpoint=checkpoint,
+            checkpoint_every=1)  # fmt: skip
+        return model.state_dict()
+
+    whole, path = run(), tmp_path / "run.ckpt"
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(3, path)
+    again = run(None, path)
+    assert all(torch.equal(again[name], value) for name, value in whole.items())

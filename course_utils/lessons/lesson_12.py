@@ -9,7 +9,7 @@ from course_utils.optim import schedule_factor, stage_rates
 from course_utils.questions import Option, Prediction, Question
 from course_utils.recipes import Recipe
 from course_utils.stage import Stage
-from course_utils.train import plan_boundaries
+from course_utils.train import plan_phases
 
 PREDICTIONS = {
     "1": Prediction(
@@ -54,7 +54,7 @@ def planned_rates(
         Times in epochs, and for each stage that is ever trained its learning rate at these times;
         not a number while it is frozen.
     """
-    first = plan_boundaries(parts, recipe)
+    first = [phase.boundary for phase in plan_phases(parts, recipe)]
     times = [recipe.epochs * i / points for i in range(points)]
     rates = {}
     for index, part in enumerate(parts):
@@ -96,7 +96,7 @@ def plan_for_the_search(answer: object) -> str | None:
     if not isinstance(answer, Recipe):
         return "a recipe is asked for, such as recipes.gradual_unfreezing(epochs=…)"
     parts, names = stand_in(), list(WEIGHTS)
-    first = plan_boundaries(parts, answer)
+    first = [phase.boundary for phase in plan_phases(parts, answer)]
     if any(WEIGHTS[name] for name in names[first[0] : -1]):
         return (
             f"in the first epoch {names[first[0]]} moves already, pushed by the gradients of a "

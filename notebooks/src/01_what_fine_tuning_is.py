@@ -42,7 +42,7 @@ TEXT_RATE = select(PROFILE, quick=5e-4, full=5e-5)
 IMAGE_MODEL = select(PROFILE, quick="resnet18", full="resnet18-imagenet")
 IMAGE_TASK = select(PROFILE, quick="surface", full="flowers")
 IMAGE_SIZES = select(PROFILE, quick=[24, 72, 288], full=[102, 510, 1020])
-IMAGE_TUNED = select(PROFILE, quick={24: 2, 72: 4}, full={102: 20, 510: 10})  # epochs
+IMAGE_TUNED = select(PROFILE, quick={24: 2, 72: 3}, full={102: 20, 510: 10})  # epochs
 IMAGE_TEST, IMAGE_RATE = select(PROFILE, quick=(120, 1e-3), full=(2000, 2e-4))
 SETTINGS = select(PROFILE, full={"size": 128}, quick={
     "train": 288, "valid": 24, "test": 120, "difficulty": 0.0, "size": 40})
@@ -100,7 +100,7 @@ from sklearn.preprocessing import Normalizer
 
 def count_words(train):
     """Test accuracy in percent of word counts that learn from these texts."""
-    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=10))
+    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=10, tol=1e-3))
     model.fit(train.inputs, train.labels)
     return 100 * model.score(task.test.inputs, task.test.labels)
 

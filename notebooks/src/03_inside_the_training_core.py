@@ -33,7 +33,7 @@ from course_utils import (
 
 MODEL = select(PROFILE, quick="minilm", full="google-bert/bert-base-uncased")
 TASK = select(PROFILE, quick="tickets", full="banking77")
-TRAIN = select(PROFILE, quick=48, full=4096)  # texts that are timed
+TRAIN = select(PROFILE, quick=32, full=4096)  # texts that are timed
 BATCH = select(PROFILE, quick=8, full=64)
 LEARNING_RATE = select(PROFILE, quick=2e-4, full=3e-5)
 TOP = select(PROFILE, quick="layer4", full="layer8")  # the last third of the layers
@@ -372,7 +372,7 @@ claim("03.6", "relative error of the gradient from the sum over the count",
 #
 # Two processors are twice one, if the work divides. Under `torchrun` the same `fit` runs in two
 # processes; each takes half of every batch, and the gradients are added up over both. We write a
-# little program, run it once alone and once in two processes, and compare the weights.
+# little program, run it once here and once in two processes, and compare the weights.
 
 # %%
 import os
@@ -385,26 +385,32 @@ PROGRAM = '''
 import sys
 import torch
 from course_utils import fit, load_task, load_text_model, recipes, tokenize
-model = load_text_model("minilm", 15, seed=0, dropout=0.0)
-for module in model.modules():  # no dice, so that both runs can be compared
-    if isinstance(module, torch.nn.Dropout):
-        module.p = 0.0
-data = tokenize(load_task("tickets").limited(train=30, valid=15), model.tokenizer)
-fit(model, data, recipes.full_finetuning(epochs=1, precision="fp32", validate=False), silent=True)
-torch.save(model.state_dict(), sys.argv[1])
+
+def train():
+    model = load_text_model("minilm", 15, seed=0, dropout=0.0)
+    for module in model.modules():  # no dice, so that both runs can be compared
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    data = tokenize(load_task("tickets").limited(train=30, valid=15), model.tokenizer)
+    recipe = recipes.full_finetuning(epochs=1, precision="fp32", validate=False)
+    fit(model, data, recipe, silent=True)
+    return model.cpu().state_dict()
+
+if __name__ == "__main__":
+    torch.save(train(), sys.argv[1])
 '''
 folder = Path(tempfile.mkdtemp())
 (folder / "program.py").write_text(PROGRAM)
 
 # %% [markdown]
-# (On processors only, so that it runs the same everywhere. On several GPUs the command is the same,
-# and `fit(…, shard=True)` also divides the weights among them.)
+# (The two work on processors only, so that it runs the same everywhere. On several GPUs the command
+# is the same, and `fit(…, shard=True)` also divides the weights among them.)
 
 # %%
-def run_in(processes):
-    """The weights after running the program in so many processes."""
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    file = folder / f"weights{processes}.pt"
+def run_in_two():
+    """The weights after running the program in two processes."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    file = folder / "weights.pt"
     subprocess.run(
         [sys.executable, *launch, str(folder / "program.py"), str(file)], check=True,
         capture_output=True,
@@ -414,7 +420,10 @@ def run_in(processes):
 
 
 # %%
-one, two = run_in(1), run_in(2)
+sys.path.append(str(folder))
+import program
+
+one, two = program.train(), run_in_two()
 difference = max((one[name] - two[name]).abs().max().item() for name in one)
 claim("03.7", "largest difference of a weight between one process and two",
       difference, at_most=2e-3)

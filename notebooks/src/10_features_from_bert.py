@@ -33,7 +33,8 @@ from course_utils import (
 
 MODEL = select(PROFILE, quick="minilm", full="google-bert/bert-base-uncased")
 TASK = select(PROFILE, quick="tickets", full="banking77")
-SPLITS = select(PROFILE, quick={}, full={"train": 3500, "valid": 700, "test": 1500})
+SPLITS = select(PROFILE, quick={"train": 1350, "valid": 300, "test": 600},
+                full={"train": 3500, "valid": 700, "test": 1500})
 LABELS = select(PROFILE, quick=(15, 30, 75, 150, 300, 600, 1200),
                 full=(77, 154, 308, 770, 1500, 3000))  # labelled texts to learn from
 FEW = select(PROFILE, quick=150, full=770)  # ten a class
@@ -154,7 +155,7 @@ from sklearn.preprocessing import StandardScaler
 
 def count_words(rows):
     """Test accuracy of word counts, trained on these rows of the training texts."""
-    classifier = LogisticRegression(C=10, max_iter=1000)
+    classifier = LogisticRegression(C=10, tol=1e-3, max_iter=1000)
     words = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), classifier)
     chosen = task.train.select(rows)
     words.fit(chosen.inputs, chosen.labels)
@@ -167,7 +168,7 @@ def count_words(rows):
 
 # %%
 def head():
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, tol=1e-3, max_iter=1000))
 
 
 def probe(stage, pooling, rows, vectors=test, labels=task.test.labels):

@@ -27,8 +27,8 @@ from course_utils import (
 
 MODEL = select(PROFILE, quick="minilm", full="google-bert/bert-base-uncased")
 TASK = select(PROFILE, quick="reviews", full="sst2")
-TRAIN = select(PROFILE, quick=560, full=6000)  # labelled examples
-DIAL_TRAIN = select(PROFILE, quick=280, full=2000)  # to compare learning rates
+TRAIN = select(PROFILE, quick=400, full=6000)  # labelled examples
+DIAL_TRAIN = select(PROFILE, quick=200, full=2000)  # to compare learning rates
 EPOCHS = 2
 LEARNING_RATE = select(PROFILE, quick=3e-4, full=2e-5)
 TOO_LOW, TOO_HIGH = LEARNING_RATE / 300, LEARNING_RATE * 30
@@ -41,7 +41,7 @@ TOO_LOW, TOO_HIGH = LEARNING_RATE / 300, LEARNING_RATE * 30
 # training. Read a few before you trust any number.
 
 # %%
-task = load_task(TASK).limited(train=TRAIN, valid=60, test=300, seed=SEED)
+task = load_task(TASK).limited(train=TRAIN, valid=40, test=240, seed=SEED)
 print(task)
 for text, label in list(task.train)[:5]:
     print(f"{task.classes[label]:9} {text}")
@@ -137,7 +137,7 @@ claim("11.2", "points of accuracy by which full fine-tuning beats the frozen enc
 # %%
 import torch
 
-tickets = load_task("tickets").test.subset(200, seed=SEED)
+tickets = load_task("tickets").test.subset(120, seed=SEED)
 
 
 def old_skill(model) -> float:
@@ -159,7 +159,7 @@ predict("11.2")
 # Now the three runs, each from the same pre-trained encoder:
 
 # %%
-small = data.limited(train=DIAL_TRAIN, test=200, seed=SEED)
+small = data.limited(train=DIAL_TRAIN, test=160, seed=SEED)
 rates = {"too low": TOO_LOW, "right": LEARNING_RATE, "too high": TOO_HIGH}
 runs, new_task, old_task = [], {}, {}
 for name, rate in rates.items():
