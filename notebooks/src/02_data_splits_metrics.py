@@ -863,7 +863,7 @@ def careless(raw):
 
 
 def train_words(rows):
-    classifier = LogisticRegression(C=3, tol=1e-2, max_iter=100)
+    classifier = LogisticRegression(C=3, tol=1e-3, max_iter=200)
     model = make_pipeline(TfidfVectorizer(dtype=np.float32), classifier)
     return model.fit(rows.text, rows.label)
 

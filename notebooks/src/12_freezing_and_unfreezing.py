@@ -57,7 +57,9 @@ LEAST = select(
 # ## 1 · The task, and the skill to keep
 #
 # New task: is a review good or bad? Each seed draws its own training texts, because
-# another hundred texts are as much a matter of chance as another random head.
+# another hundred texts are as much a matter of chance as another random head. Short
+# reviews only, so that fifteen runs take a minute.
+
 
 # %%
 def short(examples):
@@ -68,6 +70,11 @@ def short(examples):
 task = load_task(TASK)
 task = replace(task, train=short(task.train), test=short(task.test))
 task = task.limited(valid=24, test=TEST, seed=SEED)
+
+# %% [markdown]
+# A look at what they are like:
+
+# %%
 draws = {seed: task.train.subset(TRAIN, seed) for seed in SEEDS}
 print(f"{task}; {TRAIN} training texts a seed")
 for text, label in list(draws[SEED])[:3]:
