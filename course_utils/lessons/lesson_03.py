@@ -1,11 +1,15 @@
 """Questions of lesson 03, inside the training core, and what its profile needs."""
 
 import math
+import os
 from collections.abc import Callable
 
 from torch.autograd.profiler_util import EventList
 
 from course_utils.questions import Option, Prediction, Question
+
+# Otherwise torch's profiler reports on stderr that it starts and stops, and that there is no GPU.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 PREDICTIONS = {
     "1": Prediction(
