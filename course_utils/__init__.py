@@ -18,6 +18,7 @@ _WHERE = {
     "metrics": ("accuracy", "bootstrap_accuracy", "confusion_matrix", "macro_f1"),
     "claims": ("claim",),
     "questions": ("check", "predict", "quiz"),
+    "learner": ("show_progress",),
     "plotting": ("describe", "new_axes", "plot_bars", "plot_confusion", "plot_history",
                  "plot_images", "plot_lines", "show_table"),
 }  # fmt: skip

@@ -59,6 +59,16 @@ def readme(args: argparse.Namespace) -> int:
     return 0
 
 
+def progress(args: argparse.Namespace) -> int:
+    from course_utils import journal, learner
+
+    if args.restore is not None:
+        print(f"{journal.restore(args.restore)} events were new and are kept now.\n")
+    print(learner.as_text(learner.standing()))
+    print(f"\nKept in {journal.journal_file()}, and nowhere else.")
+    return 0
+
+
 def manifest(args: argparse.Namespace) -> int:
     from course_utils.assets import write_manifest
 
@@ -91,6 +101,10 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--repeats", type=int, default=5, help="interleaved rounds")
     command.add_argument("--record", action="store_true", help="keep the tables in the package")
     command.set_defaults(action=bench)
+
+    command = commands.add_parser("progress", help="what you have predicted, answered and solved")
+    command.add_argument("--restore", type=Path, help="a downloaded journal.jsonl to put back")
+    command.set_defaults(action=progress)
 
     command = commands.add_parser("readme", help="put the results of a run into README.md")
     command.add_argument("--build", type=Path, default=Path("build"), help="folder of run.json")

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from statistics import median
 
+from course_utils import journal
 from course_utils.errors import CourseError
 from course_utils.show import show
 
@@ -101,6 +102,7 @@ def claim(
         for key, entry in asdict(made).items()
     }
     show(str(made), html, {MIME: {**record, "holds": made.holds}})
+    journal.note("claim", id, value=record["value"], holds=made.holds)
     if not made.holds:
         raise ClaimFailed(str(made))
     return made

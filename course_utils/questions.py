@@ -8,9 +8,11 @@ import importlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from types import ModuleType
 
+from course_utils import journal
 from course_utils.errors import CourseError
 from course_utils.progress import in_notebook
 from course_utils.show import show
@@ -87,6 +89,7 @@ def predict(id: str) -> None:
         lambda choice: f"You predict: {prediction.options[choice]}. Run on and see.",
         plain,
         html,
+        lambda choice: journal.note("prediction", id, choice=prediction.options[choice]),
     )
 
 
@@ -104,8 +107,13 @@ def quiz(lesson: str) -> None:
         )
         _show_choices(
             title, [o.text for o in question.options], question.answer, plain,
-            f"{title}<ul>{items}</ul>",
+            f"{title}<ul>{items}</ul>", partial(_note_answer, f"{lesson}.{number}", question),
         )  # fmt: skip
+
+
+def _note_answer(id: str, question: Question, choice: int) -> None:
+    option = question.options[choice]
+    journal.note("quiz", id, choice=option.text, right=option.right)
 
 
 def check(id: str, answer: object) -> None:
@@ -136,6 +144,8 @@ def check(id: str, answer: object) -> None:
         f"<b>{mark}</b> {escape(text)}</div>"
     )
     show(text, html, {CHECK_MIME: {"id": id, "state": state}})
+    if state != "open":
+        journal.note("exercise", id, state=state)
 
 
 def number_between(low: float, high: float, too_low: str, too_high: str) -> Check:
@@ -152,8 +162,9 @@ def number_between(low: float, high: float, too_low: str, too_high: str) -> Chec
 
 
 def _show_choices(
-    title: str, options: Sequence[str], reply: Callable[[int], str], plain: str, static: str
-) -> None:
+    title: str, options: Sequence[str], reply: Callable[[int], str], plain: str, static: str,
+    chosen: Callable[[int], None],
+) -> None:  # fmt: skip
     """A radio-button widget in a live notebook; its static form elsewhere."""
     if not in_notebook():
         show(plain, static)
@@ -169,6 +180,7 @@ def _show_choices(
 
     def respond(change: dict) -> None:
         answer.value = f'<span role="status">{escape(reply(change["new"]))}</span>'
+        chosen(change["new"])
 
     buttons.observe(respond, names="value")
     box = ipywidgets.VBox([ipywidgets.HTML(title), buttons, answer])

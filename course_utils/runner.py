@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 import psutil
 
+from course_utils import journal
 from course_utils.assets import ROOT
 from course_utils.claims import MIME as CLAIM_MIME
 from course_utils.device import choose_compute
@@ -162,6 +163,7 @@ def run(
             f"cannot write to {folder} ({error.strerror}); make it writable, or name another "
             "folder with --build"
         ) from error
+    os.environ["COURSE_JOURNAL"] = journal.OFF  # it is for learners, not for programs
     if profile == "quick":  # no library may try the network
         os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
     expected = _expected(profile)

@@ -10,6 +10,7 @@ from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
 from course_utils.data import Examples, Task, TokenizedTexts
+from course_utils.journal import OFF
 from course_utils.models import TextClassifier
 from course_utils.prefix_cache import forget
 
@@ -17,6 +18,10 @@ from course_utils.prefix_cache import forget
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+# The learner's journal is not for tests; the kernels of nbval inherit this.
+os.environ["COURSE_JOURNAL"] = OFF
 
 
 class FileOrSolution(LoadFileScheduling):

@@ -23,6 +23,7 @@ LAYERS = [
     "surface",  # generated photographs of surfaces
     "device",  # where computing happens
     "assets",  # where the files are
+    "journal",  # what the learner has done
     "metrics",  # numbers of predictions
     "checkpoint",  # saving so that nothing is lost
     "data",  # examples and tasks
@@ -51,6 +52,7 @@ LAYERS = [
     "labs",  # dials to move
     "lessons",  # each lesson's questions
     "notebooks",  # built from their sources
+    "learner",  # how far the learner is
     "runner",  # executed
     "pages",  # rendered
     "readme",  # the results of a run in README.md
