@@ -9,7 +9,7 @@ PROFILE ?= quick
 PARALLEL := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lab check build doctor lock clean
+.PHONY: help install run site test lab check build doctor lock clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 run: $(STAMP)  ## execute every lesson (or LESSON=11) and check its claims
 	@$(BIN)/python -m course_utils run $(LESSON) --profile $(PROFILE)
+
+site: $(STAMP)  ## build the website from the lessons that have been executed
+	@$(BIN)/python -m course_utils site --profile $(PROFILE)
 
 test: $(STAMP)  ## the whole test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not notebook" $(PARALLEL)

@@ -33,15 +33,22 @@ def build(args: argparse.Namespace) -> int:
 def run(args: argparse.Namespace) -> int:
     from course_utils import runner
     from course_utils.notebooks import find_lesson, lessons
-    from course_utils.pages import render_pages
+    from course_utils.site import build_site
 
     chosen = [find_lesson(wanted) for wanted in args.lesson] or lessons()
     results = runner.run(chosen, args.profile, args.build)
     if args.record:
         runner.record_timings(results, args.profile)
     print("\n" + runner.summary(results))
-    print(f"\nPages: {render_pages(args.build, args.profile)}")
+    print(f"\nPages: {build_site(args.build, args.profile)}")
     return 0 if all(result.status == "passed" for result in results) else 1
+
+
+def site(args: argparse.Namespace) -> int:
+    from course_utils.site import build_site
+
+    print(f"Pages: {build_site(args.build, args.profile)}")
+    return 0
 
 
 def bench(args: argparse.Namespace) -> int:
@@ -94,6 +101,11 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--build", type=Path, default=Path("build"), help="output folder")
     command.add_argument("--record", action="store_true", help="keep the times in timings.json")
     command.set_defaults(action=run)
+
+    command = commands.add_parser("site", help="build the website from what has been executed")
+    command.add_argument("--profile", default="quick", help="quick (default) or full")
+    command.add_argument("--build", type=Path, default=Path("build"), help="folder of the runs")
+    command.set_defaults(action=site)
 
     command = commands.add_parser("bench", help="measurements that take minutes")
     command.add_argument("name", nargs="*", help="benchmarks such as baselines; none means all")

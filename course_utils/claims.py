@@ -94,7 +94,8 @@ def claim(
     made = Claim(id, text, median(values), min(values), max(values), at_least, at_most, len(values))
     mark, colour = ("✓", "#0a6b3d") if made.holds else ("✗", "#a3261f")
     html = (
-        f'<div role="note" style="border-left:4px solid {colour};padding:.3em .8em">'
+        f'<div role="note" id="claim-{escape(id)}" '
+        f'style="border-left:4px solid {colour};padding:.3em .8em">'
         f"<b>{mark}</b> {escape(str(made))}</div>"
     )
     record = {  # JSON has no word for what is not finite

@@ -1,4 +1,4 @@
-"""Execute lessons with papermill, measure them, collect their claims, render their pages.
+"""Execute lessons with papermill, measure them, collect their claims.
 
 Each lesson runs in a kernel of its own. A lesson that dies is recorded and the others go on.
 """
@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
@@ -146,7 +147,7 @@ def run(
     build: Path = BUILD,
     report: Callable[[str], None] = print,
 ) -> list[LessonRun]:
-    """Execute lessons in order; write `run.json` and the pages below `build`.
+    """Execute lessons in order; write `run.json`, and each lesson's executed copy and record.
 
     Raises:
         CourseError: there is nothing to run, or the folder cannot be written.
@@ -154,7 +155,7 @@ def run(
     check_profile(profile)
     if not chosen:
         raise CourseError("there is no lesson to run: notebooks/src is empty")
-    folder = build / "executed" / profile
+    folder = executed_folder(build, profile)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()
@@ -182,7 +183,21 @@ def run(
         if result.error:
             report(f"        {result.error}")
         write_run(results, profile, build)
+        write_record(result, folder)
     return results
+
+
+def executed_folder(build: Path, profile: str) -> Path:
+    """Where the executed copies are, and beside each its record (`NN_name.json`)."""
+    return build / "executed" / profile
+
+
+def write_record(result: LessonRun, folder: Path) -> None:
+    """Keep how one lesson ran, when, and on what, until it is run again."""
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    content = {**asdict(result), "device": str(choose_compute()), "when": when}
+    text = json.dumps(content, indent=1) + "\n"
+    (folder / f"{result.name}.json").write_text(text, encoding="utf-8")
 
 
 def write_run(results: list[LessonRun], profile: str, build: Path = BUILD) -> None:

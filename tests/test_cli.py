@@ -6,7 +6,7 @@ import shutil
 import pytest
 from packaging.requirements import Requirement
 
-from course_utils import assets, doctor, notebooks, runner
+from course_utils import assets, doctor, notebooks, runner, site
 from course_utils.__main__ import main
 from course_utils.assets import ROOT
 from course_utils.errors import CourseError
@@ -105,11 +105,12 @@ def test_run_hands_on_its_arguments_and_its_status(course, capsys, monkeypatch, 
         return LessonRun(lesson.name, outcome, 1.5, 90, [], None)
 
     monkeypatch.setattr(runner, "run_lesson", run_lesson)
+    monkeypatch.setattr(site, "build_site", lambda build, profile: build / "site" / "index.html")
     assert main(["run", "11", "--profile", "full", "--build", "out"]) == status
     assert [(name, profile) for name, profile, _ in ran] == [("11_a_lesson", "full")]
     run = json.loads((course / "out" / "run.json").read_text())
     assert run["profile"] == "full" and run["lessons"][0]["status"] == outcome
-    assert "Pages: out/pages/index.html" in capsys.readouterr().out
+    assert "Pages: out/site/index.html" in capsys.readouterr().out
     assert not notebooks.TIMINGS.exists(), "times are kept only with --record"
 
 

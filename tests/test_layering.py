@@ -53,9 +53,11 @@ LAYERS = [
     "lessons",  # each lesson's questions
     "notebooks",  # built from their sources
     "learner",  # how far the learner is
+    "glossary",  # the terms
     "runner",  # executed
-    "pages",  # rendered
     "readme",  # the results of a run in README.md
+    "faq",  # what people ask
+    "site",  # the website
     "doctor",  # is this machine ready?
     "bench",  # what each part of the training core gains
     "__main__",  # the one command-line door
@@ -63,7 +65,7 @@ LAYERS = [
 ]
 # Large libraries that only these modules may import when they are themselves imported.
 AT_ONCE = {"matplotlib": {"plotting"}, "ipywidgets": set(), "sklearn": set(), "fastai": set(),
-           "transformers": set(), "IPython": set(), "papermill": set(), "nbconvert": set(),
+           "transformers": set(), "IPython": set(), "papermill": set(), "nbconvert": {"site"},
            "datasets": set(), "torchvision": {"models", "lessons"}}  # fmt: skip
 CORE = ("packing", "batches", "checkpoint", "data", "device", "models", "optim", "prefix_cache",
         "recipes", "live_rows", "lora", "operations", "parallel", "run_state", "stage",

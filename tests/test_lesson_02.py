@@ -8,6 +8,7 @@ import math
 import random
 import re
 
+import numpy as np
 import pytest
 
 from course_utils.lessons.lesson_02 import ARRIVING, DIRT, KNOWN, messy_csv, needed, resend
@@ -240,3 +241,15 @@ def test_examples_needed_right_answers(z):
 )
 def test_examples_needed_each_slip_has_its_hint(slip, word):
     assert word in hint("2", slip)
+
+
+@pytest.mark.parametrize("threshold, says", [
+    (0.5, "2 of 3 alarms are right, 2 of 3 are found, 1 missed (precision 0.67, recall 0.67)"),
+    (0.0, "3 of 5 alarms are right, 3 of 3 are found, 0 missed (precision 0.60, recall 1.00)"),
+    (1.0, "no alarm at all, 0 of 3 are found, 3 missed (recall 0.00)"),
+])  # fmt: skip
+def test_the_threshold_lab_counts_alarms(threshold, says):
+    from course_utils.lessons.lesson_02 import alarms
+
+    p, truth = np.array([0.9, 0.7, 0.6, 0.2, 0.1]), np.array([1, 0, 1, 1, 0], dtype=bool)
+    assert alarms(p, truth, threshold) == says

@@ -148,3 +148,14 @@ def test_planned_rates_show_when_each_stage_is_opened():
     assert peak == pytest.approx(recipe.head_learning_rate)
     assert times[rates["head"].index(peak)] == pytest.approx(0.3)
     assert rates["layer4"][-1] == pytest.approx(0.6 * rates["layer5"][-1])
+
+
+def test_the_boundary_lab_counts_weights_and_passes():
+    from course_utils.lessons.lesson_12 import cost_from
+
+    weights = {"embeddings": 100, "layer0": 10, "layer1": 10, "head": 0}
+    assert "120 of 120 weights" in cost_from(weights, 0, 3)
+    assert "100%" in cost_from(weights, 0, 3) and "100%" in cost_from(weights, 1, 3)
+    # one forward pass of layer0 beside three passes in each of three epochs of layer1
+    assert f"{(10 + 90) / 180:.0%}" in cost_from(weights, 2, 3)
+    assert "from head on: 0 of 120" in cost_from(weights, 3, 3)

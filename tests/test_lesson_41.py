@@ -4,7 +4,15 @@ import math
 
 import pytest
 
-from course_utils.lessons.lesson_41 import A_RANK, BUDGET, BYTES, EXERCISES, MISTAKES, RANK
+from course_utils.lessons.lesson_41 import (
+    A_RANK,
+    BUDGET,
+    BYTES,
+    EXERCISES,
+    MISTAKES,
+    RANK,
+    rank_report,
+)
 
 
 def test_the_largest_rank_fits_and_the_next_does_not():
@@ -70,3 +78,18 @@ def in_place(weight, down, up, alpha):
 def test_merge_by_hand(answer, word):
     hint = EXERCISES["2"](answer)
     assert hint is None if word is None else word in hint
+
+
+def test_the_rank_lab_counts_what_add_lora_adds():
+    from test_lora import tiny_gpt
+
+    from course_utils.lora import LoRALinear, add_lora
+
+    model = tiny_gpt()
+    total = sum(weight.numel() for weight in model.parameters())
+    add_lora(model, 3, targets=("c_attn", "c_proj", "c_fc"))
+    added = sum(weight.numel() for weight in model.parameters()) - total
+    shapes = [(m.base.nx, m.base.nf) for m in model.modules() if isinstance(m, LoRALinear)]
+    told = rank_report(3, shapes, total, [0.2, 0.3, 0.45, 1.0])
+    assert told.startswith(f"{added:,} weights") and "45%" in told
+    assert "100%" in rank_report(64, shapes, total, [0.2, 1.0]), "a rank beyond the matrix's own"

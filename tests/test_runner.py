@@ -1,9 +1,8 @@
-"""Tests of executing lessons and rendering their pages (course_utils/runner.py, pages.py)."""
+"""Tests of executing lessons (course_utils/runner.py), and of the site made from them."""
 
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
@@ -14,7 +13,6 @@ from course_utils.__main__ import main
 from course_utils.assets import ROOT
 from course_utils.claims import MIME as CLAIM_MIME
 from course_utils.errors import CourseError
-from course_utils.pages import render_pages
 from course_utils.questions import CHECK_MIME
 
 PNG = (  # one grey pixel
@@ -148,7 +146,7 @@ def test_progress_and_the_closing_table_are_printed(executed):
     ]  # fmt: skip
     assert table[1].startswith("10_good") and table[1].endswith("2 / 2")
     assert table[2].startswith("11_claim_fails") and table[2].endswith("1 / 2")
-    assert f"Pages: {executed.build / 'pages' / 'index.html'}" in executed.printed
+    assert f"Pages: {executed.build / 'site' / 'index.html'}" in executed.printed
 
 
 @pytest.mark.slow
@@ -160,12 +158,14 @@ def test_only_lessons_that_passed_have_their_times_kept(executed):
 
 
 @pytest.mark.slow
-def test_every_executed_lesson_has_a_page_and_the_index_leads_there(executed):
-    index = (executed.build / "pages" / "index.html").read_text(encoding="utf-8")
-    assert re.findall(r'href="([^"]+)"', index) == [f"{name}.html" for name in LESSONS]
-    page = (executed.build / "pages" / "10_good.html").read_text(encoding="utf-8")
-    assert "Claim 10.1 holds: it is high: 0.9, at least 0.5" in page
-    assert fetched(page) == []
+def test_every_executed_lesson_has_a_page_with_its_claims(executed):
+    index = (executed.build / "site" / "index.html").read_text(encoding="utf-8")
+    for name in LESSONS:
+        assert f'href="{name}.html"' in index
+    page = (executed.build / "site" / "10_good.html").read_text(encoding="utf-8")
+    assert "Claim 10.1 holds: it is high: 0.9, at least 0.5" in page and "2 of 2 claims" in page
+    evidence = (executed.build / "site" / "evidence.html").read_text(encoding="utf-8")
+    assert evidence.count("does not hold") == 1 and "#claim-11.2" in evidence
 
 
 # --- without a kernel -----------------------------------------------------------------------
@@ -234,95 +234,3 @@ def test_an_unknown_profile_is_refused_before_anything_is_written(tmp_path):
 def test_no_lesson_at_all_is_an_error(tmp_path):
     with pytest.raises(CourseError, match="no lesson to run"):
         runner.run([], "quick", tmp_path / "build")
-
-
-class Resources(HTMLParser):
-    """What a browser would fetch from elsewhere when it opens a page."""
-
-    ATTRIBUTES = {"src", "srcset", "data", "poster", "background"}
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.inside: str | None = None
-
-    def handle_starttag(self, tag, attrs):
-        self.inside = tag if tag in ("script", "style") else None
-        for name, value in attrs:
-            outside = re.match(r"\s*(https?:)?//", value or "")
-            if outside and (name in self.ATTRIBUTES or (tag == "link" and name == "href")):
-                self.found.append(f"<{tag} {name}={value[:80]}>")
-            if name == "style":
-                self.look(value or "")
-
-    def handle_endtag(self, tag):
-        self.inside = None
-
-    def handle_data(self, data):
-        if self.inside:
-            self.look(data)
-
-    def look(self, text: str) -> None:
-        """Fetching from a style sheet or a script."""
-        for pattern in (
-            r"url\(\s*[\"']?https?://[^)]+", r"@import\s+[\"']https?://[^\"']+",
-            r"import\s*\(?\s*[\"'](?:https?:)?//[^\"']+", r"from\s+[\"']https?://[^\"']+",
-            r"(?:fetch|importScripts)\(\s*[\"']https?://[^\"']+",
-            r"\.src\s*=\s*[\"'](?:https?:)?//[^\"']+", r"paths\s*:\s*\{[^}]*https?://[^}]+",
-        ):  # fmt: skip
-            self.found += [match[:120] for match in re.findall(pattern, text)]
-
-
-def fetched(page: str) -> list[str]:
-    parser = Resources()
-    parser.feed(page)
-    return parser.found
-
-
-@pytest.mark.parametrize(
-    "html",
-    [
-        '<script src="https://example.org/a.js"></script>',
-        '<link rel="stylesheet" href="http://example.org/a.css">',
-        '<img src="//example.org/a.png">',
-        "<style>@font-face{src:url('https://example.org/a.woff')}</style>",
-        '<script type="module">import m from "https://example.org/m.mjs";</script>',
-        '<script>const s = document.createElement("script"); s.src = "https://e.org/x"</script>',
-    ],
-)
-def test_what_is_fetched_would_be_seen(html):
-    assert len(fetched(html)) == 1
-    assert fetched('<a href="https://example.org">paper</a><img src="data:image/png;x">') == []
-
-
-@pytest.fixture
-def page(tmp_path) -> str:
-    """The page of a lesson with a figure, a widget with its static form, and a formula."""
-    view = {"model_id": "abc", "version_major": 2, "version_minor": 0}
-    outputs = [
-        {"application/vnd.jupyter.widget-view+json": view, "text/html": "<p>static form</p>",
-         "text/plain": "plain"},
-        {"text/html": f'<img alt="Two bars." src="data:image/png;base64,{PNG}">'},
-        {CLAIM_MIME: {"id": "1.1"}, "text/html": "<div>✓ claim</div>", "text/plain": "claim"},
-    ]  # fmt: skip
-    folder = tmp_path / "executed" / "quick"
-    folder.mkdir(parents=True)
-    nbformat.write(executed_notebook(outputs), folder / "11_lesson.ipynb")
-    lessons = [
-        {"name": name, "status": "passed", "seconds": 12.3, "peak_mb": 800, "claims": []}
-        for name in ("11_lesson", "12_left_no_notebook")
-    ]
-    run = {"profile": "quick", "device": "cpu in fp32 (<fast> & cheap)", "lessons": lessons}
-    (tmp_path / "run.json").write_text(json.dumps(run), encoding="utf-8")
-    index = render_pages(tmp_path, "quick").read_text(encoding="utf-8")
-    assert "cpu in fp32 (&lt;fast&gt; &amp; cheap)" in index and fetched(index) == []
-    assert "11_lesson.html" in index and "12_left_no_notebook.html" not in index
-    return (tmp_path / "pages" / "11_lesson.html").read_text(encoding="utf-8")
-
-
-def test_a_page_fetches_nothing_and_shows_static_forms(page):
-    assert fetched(page) == []
-    assert "<p>static form</p>" in page and "widget-view" not in page
-    assert 'alt="Two bars."' in page and "✓ claim" in page
-    assert 'href="https://example.org/paper"' in page, "links are kept"
-    assert re.search(r'<a [^>]*href="https://example.org/colab"[^>]*>Open in Colab</a>', page)

@@ -148,6 +148,25 @@ def _misspelt(label: str, generator: random.Random) -> str:
 
 # --- questions ------------------------------------------------------------------------------
 
+
+def alarms(p: np.ndarray, truth: np.ndarray, threshold: float) -> str:
+    """What happens if we say yes from a threshold on.
+
+    Args:
+        p: probability of yes for each message.
+        truth: whether each one is a yes.
+        threshold: from 0 to 1.
+    """
+    yes = p >= threshold
+    hits, given, there = int((yes & truth).sum()), int(yes.sum()), int(truth.sum())
+    right = f"{hits} of {given} alarms are right" if given else "no alarm at all"
+    precision = f"precision {hits / given:.2f}, " if given else ""
+    return (
+        f"{right}, {hits} of {there} are found, {there - hits} missed "
+        f"({precision}recall {hits / there:.2f})"
+    )
+
+
 PREDICTIONS = {
     "1": Prediction(
         "Two models: one learnt its training messages by heart, the other did not and is better "

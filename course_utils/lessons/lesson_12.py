@@ -1,7 +1,7 @@
 """Questions of lesson 12, freezing, gradual unfreezing and discriminative rates."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -67,6 +67,29 @@ def planned_rates(
                 for time in times
             ]
     return times, rates
+
+
+def cost_from(weights: Mapping[str, int], first: int, epochs: int) -> str:
+    """What training costs that begins at a stage, the frozen ones below it run only once.
+
+    Multiplications are counted by weights: one pass forward, two passes back (for what lies below
+    and for the weights). The embeddings are looked up, not multiplied.
+
+    Args:
+        weights: of each stage, from input to output.
+        first: the first trained stage, counted from 0.
+        epochs: passes over the training texts.
+    """
+    names = list(weights)
+    work = {name: 0 if name == "embeddings" else count for name, count in weights.items()}
+    trained = sum(weights[name] for name in names[first:])
+    below = sum(work[name] for name in names[:first])
+    above = sum(work[name] for name in names[first:])
+    share = (below + 3 * epochs * above) / (3 * epochs * (below + above))
+    return (
+        f"from {names[first]} on: {trained:,} of {sum(weights.values()):,} weights are trained, "
+        f"with {share:.0%} of the multiplications of full fine-tuning in {epochs} epochs"
+    )
 
 
 # The stages of the course's small encoder, and how many weights each of them has.

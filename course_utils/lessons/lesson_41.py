@@ -1,6 +1,7 @@
 """Questions of lesson 41, LoRA and parameter-efficient tuning."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -38,6 +39,26 @@ PREDICTIONS = {
         ),
     ),
 }
+
+
+def rank_report(
+    rank: int, shapes: Sequence[tuple[int, int]], total: int, share: Sequence[float]
+) -> str:
+    """What adapters of a rank cost, and how much of a full change they could hold.
+
+    Args:
+        rank: of every adapter.
+        shapes: inputs and outputs of each adapted layer.
+        total: weights of the model.
+        share: of the change that full fine-tuning made, in its first 1, 2, … directions.
+    """
+    weights = rank * sum(inside + out for inside, out in shapes)
+    return (
+        f"{weights:,} weights, {100 * weights / total:.1f} % of the model; {4 * weights / 1e6:.2f} "
+        f"MB for each customer; room for {share[min(rank, len(share)) - 1]:.0%} of the change that "
+        "full fine-tuning made to one matrix"
+    )
+
 
 BLOCKS, LAYERS = 12, ((768, 2304), (768, 3072))
 BUDGET, BYTES = 2_000_000, 2

@@ -339,6 +339,18 @@ described = "; ".join(
 describe(axes, f"Precision over recall for all thresholds; {described}.")
 
 # %% [markdown]
+# Walk along the curve yourself. (Where the dial does not move, there are three places.)
+
+# %%
+from course_utils.labs import lab
+from course_utils.lessons.lesson_02 import alarms
+
+lab(f"Say “{RARE}” from which probability on?",
+    lambda threshold: alarms(p_test, y_test == rare, threshold),
+    {"threshold": (0.01, 0.99, 0.01)},
+    [{"threshold": 0.5}, {"threshold": 0.2}, {"threshold": 0.05}])
+
+# %% [markdown]
 # Where on the curve you want to be is not a question of statistics: what does a missed
 # message cost, and what a false alarm?
 

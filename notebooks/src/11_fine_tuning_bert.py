@@ -162,15 +162,22 @@ predict("11.2")
 small = data.limited(train=DIAL_TRAIN, test=160, seed=SEED)
 rates = {"too low": TOO_LOW, "right": LEARNING_RATE, "too high": TOO_HIGH}
 runs, new_task, old_task = [], {}, {}
-for name, rate in rates.items():
+
+
+def both_skills(rate, name="tried"):
+    """The record of a run at this rate, its accuracy, and what is left of the old skill."""
     model = load_text_model(MODEL, len(task.classes), seed=SEED)
     recipe = recipes.top_stages(
         "layer3", name=f"{name}: {rate:.0e}", epochs=EPOCHS, learning_rate=rate,
         validate=False,
     )
-    runs.append(fit(model, small, recipe, seed=SEED))
-    new_task[name] = evaluate(model, small.test).accuracy
-    old_task[name] = old_skill(model)
+    history = fit(model, small, recipe, seed=SEED)
+    return history, evaluate(model, small.test).accuracy, old_skill(model)
+
+
+for name, rate in rates.items():
+    history, new_task[name], old_task[name] = both_skills(rate, name)
+    runs.append(history)
 
 # %%
 show_table(
@@ -202,6 +209,27 @@ describe(
     + ", ".join(f"{value:.2f}" for value in new_task.values())
     + "; old skill: " + ", ".join(f"{value:.2f}" for value in old_task.values()) + ".",
 )
+
+# %% [markdown]
+# Try other rates: each one you choose is trained anew, which takes some seconds. (Where
+# the dial does not move, there are the three rates from above.)
+
+# %%
+import math
+
+from course_utils.labs import lab
+
+
+def at_power(power):
+    """Both skills after training at the rate ten to this power."""
+    rate = 10**power
+    known = [name for name in rates if math.isclose(rates[name], rate, rel_tol=1e-6)]
+    new, old = ((new_task[known[0]], old_task[known[0]]) if known else both_skills(rate)[1:])
+    return f"rate {rate:.0e}: new task {new:.2f}, old skill {old:.2f} (before {before:.2f})"
+
+
+lab("The learning rate, as a power of ten", at_power, {"power": (-6.5, -1.5, 0.1)},
+    [{"power": math.log10(rate)} for rate in rates.values()])
 
 # %% [markdown]
 # Too low: nothing is lost, and little is learnt. Too high: the new task is not learnt **and** the

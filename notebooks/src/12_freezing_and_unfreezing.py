@@ -153,6 +153,24 @@ opened = ", ".join(reversed(rates))
 describe(axes, f"Learning rates over the epochs of gradual unfreezing. One stage is "
                f"opened after another: {opened}; each lower one at a lower rate.")
 
+# %% [markdown]
+# Before you predict: how much is trained, and how much is computed, when training
+# begins at a certain stage?
+
+# %%
+from course_utils.labs import lab
+from course_utils.lessons.lesson_12 import cost_from
+
+weights = {part.name: sum(weight.numel() for weight in part.parameters)
+           for part in stages(start)}
+lab("The first trained stage, by its number",
+    lambda first: cost_from(weights, int(first), EPOCHS),
+    {"first": (0, len(weights) - 1, 1)},
+    [{"first": 0}, {"first": len(weights) // 2}, {"first": len(weights) - 1}])
+
+# %% [markdown]
+# And now:
+
 # %%
 predict("12.1")
 predict("12.2")

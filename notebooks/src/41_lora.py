@@ -28,7 +28,7 @@ SEED = 0
 from course_utils import (
     adapter_state, add_lora, check, claim, copy_of, describe, fit, load_adapter,
     load_language_model, merge_lora, new_axes, plot_lines, predict, quiz, recipes, score,
-    seed_everything, select, show_table, stages, stopwatch,
+    seed_everything, select, show_table, stopwatch,
 )
 from course_utils.data import Task
 from course_utils.docstrings import package_texts
@@ -453,6 +453,20 @@ claim("41.14", f"share of the change that {RANK} directions leave out",
       1 - shares["full fine-tuning"][RANK - 1], at_least=0.1)
 
 # %% [markdown]
+# What a rank buys and costs, for this model:
+
+# %%
+from course_utils.labs import lab
+from course_utils.lessons.lesson_41 import rank_report
+
+shapes = [(layer.base.nx, layer.base.nf) for layer in adapted.modules()
+          if hasattr(layer, "base")]
+total = sum(weight.numel() for weight in model.parameters())
+lab("The rank of the adapters",
+    lambda rank: rank_report(int(rank), shapes, total, shares["full fine-tuning"]),
+    {"rank": (1, 64, 1)}, [{"rank": 8}, {"rank": 1}, {"rank": 64}])
+
+# %% [markdown]
 # ## 6 · Merging
 #
 # In use, an adapter costs two small products for each layer and token. Add B A to W
@@ -599,10 +613,11 @@ merge = ...
 # solution begin
 
 
-def merge(weight, down, up, alpha):
+def with_change(weight, down, up, alpha):
     return weight + alpha / down.shape[0] * up @ down
 
 
+merge = with_change
 # solution end
 check("41.2", merge)
 

@@ -1,0 +1,180 @@
+"""The pages beside the lessons: glossary, questions, do and don't, evidence, times, benchmarks."""
+
+import json
+import re
+from collections.abc import Sequence
+from html import escape
+
+from nbconvert.filters import markdown2html
+
+from course_utils.faq import FAQ
+from course_utils.glossary import terms
+from course_utils.notebooks import TIMINGS, lessons
+from course_utils.readme import BENCHMARKS
+from course_utils.site.layout import TITLE, Page, entry, scrolling, table
+
+ADVICE = re.compile(r"^# \| do \| don't \|\n# \|[-|]+\|\n((?:# \|.*\n)+)", re.MULTILINE)
+
+
+def home(pages: Sequence[Page], records: Sequence[dict]) -> Page:
+    """The first page: what this is, and every lesson with how its run went."""
+    rows = []
+    for page, record in zip(pages, records, strict=True):
+        held = sum(claim["holds"] for claim in record["claims"])
+        rows.append((
+            f'<a href="{page.url}">{escape(page.title)}</a>', f"{record['seconds']:.0f} s",
+            f"{record['peak_mb']:,.0f} MB", f"{held} of {len(record['claims'])}",
+        ))  # fmt: skip
+    claims = sum(len(record["claims"]) for record in records)
+    body = (
+        f"<h1>{TITLE}</h1><p>A course on fine-tuning pre-trained networks for text and images. "
+        f"Each of its statements is measured by code that can fail: {claims} "
+        '<a href="evidence.html">claims</a> in what you see here. Every lesson runs offline on a '
+        "laptop without a GPU.</p>"
+        + table("The lessons, as they ran for these pages",
+                ("lesson", "time", "peak memory", "claims that hold"), rows)
+        + '<p>New words are in the <a href="glossary.html">glossary</a>; short answers are among '
+        'the <a href="faq.html">questions</a>.</p>'
+    )  # fmt: skip
+    return Page("index", "Start", body)
+
+
+def glossary(lesson_names: Sequence[str]) -> Page:
+    """Every term: a plain line, the definition, and the lesson that measures it."""
+    pages = {name[:2]: name for name in lesson_names}
+    parts, entries = [], []
+    for term in terms():
+        where = pages.get(term.lesson)
+        link = f'<a href="{where}.html">Lesson {term.lesson}</a>' if where else ""
+        origin = f"<p><i>The word:</i> {escape(term.origin)}.</p>" if term.origin else ""
+        parts.append(
+            f'<dt id="{term.anchor}">{escape(term.name)}</dt><dd><p>{escape(term.plain)}</p>'
+            f'<p class="technical">{escape(term.technical)} {link}</p>{origin}</dd>'
+        )
+        text = f"{term.plain} {term.technical} {term.origin}"
+        entries.append(entry(f"Glossary: {term.name}", f"glossary.html#{term.anchor}", text))
+    body = (
+        "<h1>Glossary</h1><p>For each term, first a line for people who know no machine "
+        "learning, then the definition and the lesson that measures it.</p>"
+        f"<dl>{''.join(parts)}</dl>"
+    )
+    return Page("glossary", "Glossary", body, entries)
+
+
+def faq(records: Sequence[dict]) -> Page:
+    """Questions and answers, each with the claims behind it as they were measured."""
+    claims = {claim["id"]: (claim, record) for record in records for claim in record["claims"]}
+    parts, entries = [], []
+    for number, question in enumerate(FAQ, 1):
+        measured = "".join(
+            f"<li>{_claim_link(*claims[id])}: {_value(claims[id][0])}</li>"
+            for id in question.claims
+            if id in claims
+        )
+        parts.append(
+            f'<h2 id="q{number}">{escape(question.text)}</h2><p>{escape(question.answer)}</p>'
+            + (f"<p>Measured:</p><ul>{measured}</ul>" if measured else "")
+        )
+        entries.append(entry(question.text, f"faq.html#q{number}", question.answer))
+    return Page("faq", "Questions", "<h1>Questions and answers</h1>" + "".join(parts), entries)
+
+
+def dos_and_donts() -> Page:
+    """The tables of advice of all lessons, gathered from their sources."""
+    parts = ["<h1>Do and don't</h1><p>What the lessons advise, each after measuring it.</p>"]
+    for lesson in lessons():
+        source = lesson.source.read_text(encoding="utf-8")
+        for number, match in enumerate(ADVICE.finditer(source)):
+            cells = [line[2:].strip(" |").split("|") for line in match[1].splitlines()]
+            rows = [[_inline(cell) for cell in row] for row in cells if len(row) == 2]
+            title = source.partition("# # ")[2].partition("\n")[0]
+            head = f"<h2>{escape(title)}</h2>" if number == 0 else ""
+            parts.append(head + table("From the lesson", ("do", "don't"), rows))
+    return Page("advice", "Do and don't", "".join(parts))
+
+
+def evidence(records: Sequence[dict]) -> Page:
+    """Every claim with its measured value, range, runs, machine and date."""
+    rows, entries = [], []
+    for record in records:
+        for claim in record["claims"]:
+            runs = "1 run" if claim["runs"] == 1 else f"{claim['runs']} runs"
+            mark = "holds" if claim["holds"] else "<strong>does not hold</strong>"
+            rows.append((
+                _claim_link(claim, record), _value(claim), escape(_bound(claim)), runs, mark,
+                escape(record["device"]), escape(record["when"][:10]),
+            ))  # fmt: skip
+            entries.append(entry(
+                f"Claim {claim['id']}", f"{record['name']}.html#claim-{claim['id']}", claim["text"]
+            ))  # fmt: skip
+    body = (
+        "<h1>Evidence</h1><p>Every claim of the course, as its code measured it for these pages. "
+        "A claim names its bound beforehand; a run that breaks it fails.</p>"
+        + table("All claims",
+                ("claim", "measured (median, range)", "bound", "runs", "", "machine", "date"), rows)
+    )  # fmt: skip
+    return Page("evidence", "Evidence", body, entries)
+
+
+def timings() -> Page:
+    """How long each lesson takes and how much memory, by machine."""
+    kept = json.loads(TIMINGS.read_text(encoding="utf-8")) if TIMINGS.is_file() else {}
+    names = {lesson.number: lesson.name for lesson in lessons()}
+    rows = [
+        (escape(names.get(number, number)), escape(run["profile"]), escape(run["hardware"]),
+         f"{run['seconds']:.0f} s", f"{run['peak_mb']:,.0f} MB")
+        for number, runs in kept.items() for run in runs.values()
+    ]  # fmt: skip
+    body = (
+        "<h1>Time and memory</h1><p>Measured when a lesson was last recorded; loading the "
+        "libraries is counted.</p>"
+        + table("A whole lesson", ("lesson", "profile", "machine", "time", "peak memory"), rows)
+    )
+    return Page("timings", "Time and memory", body)
+
+
+def benchmarks() -> Page:
+    """The recorded benchmarks, as tables."""
+    parts = [_shifted(_markdown(BENCHMARKS / "README.md"))]
+    parts += [
+        f'<section id="{file.stem}">{_shifted(_markdown(file), 1)}</section>'
+        for file in sorted(BENCHMARKS.glob("*.md"))
+        if file.stem != "README"
+    ]
+    body = re.sub(r'href="([a-z-]+)\.md"', r'href="#\1"', "".join(parts))
+    return Page("benchmarks", "Benchmarks", body)
+
+
+def _markdown(path) -> str:
+    html = markdown2html(path.read_text(encoding="utf-8"))
+    html = re.sub(r'<a class="anchor-link".*?</a>', "", html)
+    html = re.sub(r"(<h\d) id=\"[^\"]*\"", r"\1", html)
+    return re.sub(r"<table>.*?</table>", lambda match: scrolling(match[0]), html, flags=re.DOTALL)
+
+
+def _shifted(html: str, by: int = 0) -> str:
+    """Headings one or more levels deeper."""
+    return re.sub(r"(</?h)(\d)", lambda m: f"{m[1]}{min(int(m[2]) + by, 6)}", html)
+
+
+def _claim_link(claim: dict, record: dict) -> str:
+    url = f"{record['name']}.html#claim-{claim['id']}"
+    return f'<a href="{url}">{claim["id"]}</a> {escape(claim["text"])}'
+
+
+def _value(claim: dict) -> str:
+    if claim["value"] is None:
+        return "not finite"
+    spread = f" ({claim['low']:.3g} to {claim['high']:.3g})" if claim["runs"] > 1 else ""
+    return f"{claim['value']:.3g}{spread}"
+
+
+def _bound(claim: dict) -> str:
+    limits = [f"at least {claim['at_least']:g}"] if claim["at_least"] is not None else []
+    limits += [f"at most {claim['at_most']:g}"] if claim["at_most"] is not None else []
+    return ", ".join(limits)
+
+
+def _inline(text: str) -> str:
+    html = markdown2html(text.strip())
+    return re.sub(r"^\s*<p>|</p>\s*$", "", html)
