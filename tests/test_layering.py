@@ -18,6 +18,7 @@ LAYERS = [
     "errors",  # what a user can mend
     "show",  # display, rich or plain
     "progress",  # a line while one waits
+    "bootstrap",  # bring to a host what it lacks
     "profiles",  # quick or full
     "pixels",  # mean and spread of pixels
     "surface",  # generated photographs of surfaces

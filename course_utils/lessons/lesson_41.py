@@ -183,24 +183,6 @@ QUIZ = (
         ),
     ),
     Question(
-        "You change from full fine-tuning to LoRA, and the loss hardly falls. What do you do?",
-        (
-            Option(
-                "raise the learning rate several times",
-                "Section 4: the rate of full fine-tuning is far too low for adapters.",
-                right=True,
-            ),
-            Option(
-                "raise the rank to 64",
-                "A higher rank helps, at its price in memory. First see whether the rate is right.",
-            ),
-            Option(
-                "train ten times as long",
-                "It may arrive in the end. A higher rate arrives now.",
-            ),
-        ),
-    ),
-    Question(
         "You want to serve two customers' adapters from one model. What must not happen?",
         (
             Option(
