@@ -59,6 +59,14 @@ def bench(args: argparse.Namespace) -> int:
     return 0
 
 
+def pack(args: argparse.Namespace) -> int:
+    from course_utils.pack import pack
+
+    print(f"Packing the course and its wheels into {args.folder}; some gigabytes, some minutes …")
+    print(f"{pack(args.folder) / 1e9:.1f} GB. To install from it: sh {args.folder}/install.sh")
+    return 0
+
+
 def readme(args: argparse.Namespace) -> int:
     from course_utils.readme import update_readme
 
@@ -117,6 +125,10 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("progress", help="what you have predicted, answered and solved")
     command.add_argument("--restore", type=Path, help="a downloaded journal.jsonl to put back")
     command.set_defaults(action=progress)
+
+    command = commands.add_parser("pack", help="a folder that installs the course offline")
+    command.add_argument("folder", type=Path, help="a new folder, such as one on a USB stick")
+    command.set_defaults(action=pack)
 
     command = commands.add_parser("readme", help="put the results of a run into README.md")
     command.add_argument("--build", type=Path, default=Path("build"), help="folder of run.json")

@@ -38,7 +38,7 @@ def needed(pyproject: Path = ROOT / "pyproject.toml") -> list[Requirement]:
 
 def installed() -> dict[str, str]:
     """Name → version of everything that this Python can import."""
-    found = {}
+    found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
         if name:  # a damaged one has none

@@ -75,6 +75,32 @@ FAQ = (
         ("12.6", "02.10"),
     ),
     Answered(
+        "My network overfits. Which cure?",
+        "More pictures, if you can get them. Otherwise an augmentation that fits the task; one "
+        "that does not fit does harm. Weight decay hardly matters in a short fine-tuning, and "
+        "stopping at the lowest loss can cost accuracy.",
+        ("21.4", "21.5", "21.8", "21.10", "21.12"),
+    ),
+    Answered(
+        "How do I choose the hyper-parameters?",
+        "Find the learning rate first, on a logarithmic scale; a short finder run comes close. "
+        "Random search and cleverer ones are hard to tell apart with a small budget. Report on "
+        "examples that did not choose.",
+        ("40.1", "40.2", "40.4", "40.7"),
+    ),
+    Answered(
+        "I have a handful of labels, or none. What can I do?",
+        "Write a sentence about each class and compare texts with it: that is worth several "
+        "labels a class. Then put sentences and labels together.",
+        ("42.1", "42.2", "42.3"),
+    ),
+    Answered(
+        "Do unlabelled examples help?",
+        "Yes, if pseudo-labels are taken class by class and the pool is like the task. The surest "
+        "ones alone make things worse, although they are right.",
+        ("42.9", "42.10", "42.11", "42.13"),
+    ),
+    Answered(
         "Which layer should I take features from?",
         "Often not the last one: probe the stages on validation examples. Mean pooling beats the "
         "first token unless that was trained.",

@@ -58,16 +58,19 @@ LAYERS = [
     "runner",  # executed
     "readme",  # the results of a run in README.md
     "faq",  # what people ask
+    "teaching",  # workshops by the minute
     "site",  # the website
     "doctor",  # is this machine ready?
+    "pack",  # a USB stick for a workshop
     "bench",  # what each part of the training core gains
     "__main__",  # the one command-line door
     "__init__",  # the public names, loaded on first use
 ]
 # Large libraries that only these modules may import when they are themselves imported.
-AT_ONCE = {"matplotlib": {"plotting"}, "ipywidgets": set(), "sklearn": set(), "fastai": set(),
-           "transformers": set(), "IPython": set(), "papermill": set(), "nbconvert": {"site"},
-           "datasets": set(), "torchvision": {"models", "lessons"}}  # fmt: skip
+AT_ONCE = {"matplotlib": {"plotting", "lessons"}, "ipywidgets": set(), "sklearn": set(),
+           "fastai": set(), "transformers": set(), "IPython": set(),
+           "papermill": set(), "nbconvert": {"site"}, "datasets": set(),
+           "torchvision": {"models", "lessons"}}  # fmt: skip
 CORE = ("packing", "batches", "checkpoint", "data", "device", "models", "optim", "prefix_cache",
         "recipes", "live_rows", "lora", "operations", "parallel", "run_state", "stage",
         "train")  # fmt: skip

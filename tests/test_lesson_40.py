@@ -222,6 +222,6 @@ def test_a_worker_fills_a_study_and_another_one_finds_nothing_left(plan, tmp_pat
 def test_a_worker_runs_as_a_process_and_says_nothing(plan, tmp_path):
     command = [sys.executable, "-m", "course_utils.lessons.lesson_40"]
     journal = str(tmp_path / "journal.log")
-    done = subprocess.run([*command, journal, str(plan)], capture_output=True, text=True)
+    done = subprocess.run([*command, journal, str(plan), "1"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert len(open_study(journal, 0).get_trials()) == 4

@@ -258,7 +258,7 @@ def test_pages_are_accessible_and_fit_the_screen(site, chrome, width, theme):
     page = context.new_page()
     first = f"{lessons()[0].name}.html"
     for name in ("index.html", "glossary.html", "evidence.html", "faq.html", "advice.html",
-                 "benchmarks.html", "timings.html", first):  # fmt: skip
+                 "benchmarks.html", "timings.html", "teaching.html", first):  # fmt: skip
         page.goto((site / name).as_uri())
         found = Axe().run(page)["violations"]
         told = [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in found]

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from course_utils.errors import CourseError
 from course_utils.questions import Option, Prediction, Question
 
 PREDICTIONS = {
@@ -145,13 +147,17 @@ def open_study(journal: str | os.PathLike, seed: int):
     )  # fmt: skip
 
 
-def work(journal: str | os.PathLike, plan: str | os.PathLike) -> None:
+LONGEST_START = 300  # seconds that a worker waits for the others
+
+
+def work(journal: str | os.PathLike, plan: str | os.PathLike, processes: int = 1) -> None:
     """Take trials from a shared study until it has as many as the plan says.
 
     Args:
         journal: the file of the study.
         plan: a JSON file with "vectors" (a safetensors file), "space" (name → distribution as
             JSON), "epochs", "trials" and "seed".
+        processes: that share the study; the first trial waits until all of them have started.
     """
     from optuna.distributions import json_to_distribution
 
@@ -160,6 +166,13 @@ def work(journal: str | os.PathLike, plan: str | os.PathLike) -> None:
     data = Vectors(**load_file(settings["vectors"]))
     torch.set_num_threads(1)  # one core a process
     study = open_study(journal, settings["seed"] + os.getpid())
+    journal = Path(journal)
+    journal.with_name(f"{journal.name}.{os.getpid()}.ready").touch()
+    patience = time.monotonic() + LONGEST_START
+    while len([*journal.parent.glob(f"{journal.name}.*.ready")]) < processes:
+        if time.monotonic() > patience:
+            raise CourseError(f"not all {processes} workers started in {LONGEST_START} s")
+        time.sleep(0.05)
     while len(study.get_trials(deepcopy=False)) < settings["trials"]:
         trial = study.ask(space)
         trial.set_user_attr("process", os.getpid())
@@ -372,4 +385,4 @@ QUIZ = (
 )
 
 if __name__ == "__main__":
-    work(*sys.argv[1:])
+    work(sys.argv[1], sys.argv[2], int(sys.argv[3]))

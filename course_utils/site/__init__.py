@@ -47,6 +47,7 @@ def build_site(build: Path, profile: str = "quick") -> Path:
         reference.faq([record for *_, record in records]),
         reference.dos_and_donts(),
         reference.evidence([record for *_, record in records]),
+        reference.teaching([page.page for page in shown], [record for *_, record in records]),
         reference.timings(),
         reference.benchmarks(),
     ]

@@ -10,8 +10,10 @@ from nbconvert.filters import markdown2html
 from course_utils.faq import FAQ
 from course_utils.glossary import terms
 from course_utils.notebooks import TIMINGS, lessons
+from course_utils.questions import lesson_module
 from course_utils.readme import BENCHMARKS
 from course_utils.site.layout import TITLE, Page, entry, scrolling, table
+from course_utils.teaching import MISCONCEPTIONS, PATHS, timetable
 
 ADVICE = re.compile(r"^# \| do \| don't \|\n# \|[-|]+\|\n((?:# \|.*\n)+)", re.MULTILINE)
 
@@ -143,6 +145,56 @@ def benchmarks() -> Page:
     ]
     body = re.sub(r'href="([a-z-]+)\.md"', r'href="#\1"', "".join(parts))
     return Page("benchmarks", "Benchmarks", body)
+
+
+def teaching(pages: Sequence[Page], records: Sequence[dict]) -> Page:
+    """The instructor's guide: three paths by the minute, and what people believe beforehand."""
+    links = {page.name[:2]: f'<a href="{page.url}">{escape(page.title)}</a>' for page in pages}
+    parts = [
+        "<h1>Teaching a workshop</h1><p>Three paths. The times hold for a room in which people "
+        "run the lessons themselves, in pairs; a lesson's own running time is under "
+        '<a href="timings.html">time and memory</a>.</p>'
+        "<h2>The day before</h2><p>Send the quickstart of the README and ask everybody to run "
+        "<code>make install</code> and <code>make doctor</code> at home: the first downloads some "
+        "gigabytes, the second says whether all is well. Nothing needs the network after that.</p>"
+        "<p>For thirty laptops and a bad network, run <code>python -m course_utils pack "
+        "/path/to/stick</code> on a machine of the same kind as theirs (operating system, "
+        "processor and Python version). It puts the course, all wheels and a script onto a USB "
+        "stick; <code>sh install.sh</code> there installs from it with the network off.</p>"
+    ]
+    for path in PATHS:
+        parts.append(f"<h2>{escape(path.name)}</h2>")
+        for count, day in enumerate(timetable(path), 1):
+            rows = [
+                (start, f"{slot.minutes} min", links.get(slot.what, escape(slot.what)),
+                 _inline(slot.say) if slot.say else "")
+                for start, slot in day
+            ]  # fmt: skip
+            name = f"Day {count}" if len(path.days) > 1 else "The schedule"
+            parts.append(table(name, ("at", "for", "what", "say"), rows))
+    parts.append(
+        "<h2>What people believe</h2><p>Ask before the lesson runs, let the room vote, and come "
+        "back to it when the claim has been measured. The lessons' own questions are below.</p>"
+    )
+    claims = {claim["id"]: (claim, record) for record in records for claim in record["claims"]}
+    for page in pages:
+        number = page.name[:2]
+        believed = [
+            (escape(one.believed), escape(one.answer),
+             f"{_claim_link(*claims[one.claim])}: {_value(claims[one.claim][0])}"
+             if one.claim in claims else "")
+            for one in MISCONCEPTIONS.get(number, ())
+        ]  # fmt: skip
+        asked = "".join(
+            f"<li>{escape(question.text)}</li>"
+            for question in lesson_module(number).PREDICTIONS.values()
+        )
+        parts.append(f"<h3>{escape(page.title)}</h3>")
+        if believed:
+            parts.append(table("Believed, and measured",
+                               ("people say", "the lesson shows", "claim"), believed))  # fmt: skip
+        parts.append(f"<p>Questions to vote on:</p><ul>{asked}</ul>")
+    return Page("teaching", "Teaching", "".join(parts))
 
 
 def _markdown(path) -> str:

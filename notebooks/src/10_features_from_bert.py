@@ -286,13 +286,13 @@ predict("10.2")
 # One head for each stage and each draw; each answers the texts of both splits:
 
 # %%
-heads = {stage: [head(stage, "mean", rows) for rows in MANY] for stage in STAGES}
+stage_heads = {stage: [head(stage, "mean", rows) for rows in MANY] for stage in STAGES}
 
 
 def scores(stage, vectors, labels):
     """Accuracy of a stage's heads, a value a draw."""
     table = vectors[stage, "mean"].numpy()
-    return [learnt.score(table, labels) for learnt in heads[stage]]
+    return [learnt.score(table, labels) for learnt in stage_heads[stage]]
 
 
 probes = {stage: scores(stage, test, task.test.labels) for stage in STAGES}
@@ -318,7 +318,7 @@ describe(
 spent = np.cumsum([seconds[stage] for stage in STAGES]) / sum(seconds.values())
 rows = MANY[0]
 own = {
-    stage: heads[stage][0].score(train[stage, "mean"][rows], task.train.labels[rows])
+    stage: stage_heads[stage][0].score(train[stage, "mean"][rows], task.train.labels[rows])
     for stage in STAGES
 }
 
@@ -673,7 +673,7 @@ careless, masked = in_company(queries.inputs)
 # tables?
 
 # %%
-learnt = heads[LAST][0]
+learnt = stage_heads[LAST][0]
 before = learnt.predict(alone.numpy())
 kinds = {
     "alone": alone, "in company, x.mean(1)": careless, "in company, masked": masked,

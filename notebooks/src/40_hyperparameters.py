@@ -571,7 +571,7 @@ from course_utils.lessons.lesson_40 import open_study
 # The plan holds the place of the vectors, the space, and how much there is to do:
 
 # %%
-TRIALS, LONG = 12, 4 * EPOCHS  # longer trials: a start of Python has to pay off
+TRIALS, LONG = 12, 3 * EPOCHS  # longer trials: a start of Python has to pay off
 folder = tempfile.TemporaryDirectory()
 place = Path(folder.name)
 save_file(draws[REPEATS[0]]._asdict(), place / "vectors.safetensors")
@@ -584,14 +584,15 @@ _ = (place / "plan.json").write_text(json.dumps(
 # Mind two things. Both processes must **not** have the same seed, or they try the same
 # settings twice; ours add their process number. And TPE should know of trials that are
 # still running (`constant_liar=True`: take them for bad ones until they are told), or
-# the second process searches where the first one does.
+# the second process searches where the first one does. (They wait for each other before
+# the first trial, so that both have a share.)
 
 # %%
 def work_together(processes):
     """Run a study in so many processes; its finished trials and the seconds in all."""
     journal = place / f"{processes}.log"
     command = [sys.executable, "-m", "course_utils.lessons.lesson_40", str(journal),
-               str(place / "plan.json")]
+               str(place / "plan.json"), str(processes)]
     open_study(journal, SEED)
     with stopwatch() as watch:
         running = [subprocess.Popen(command) for _ in range(processes)]

@@ -27,16 +27,18 @@ SEED = 0
 # %%
 from course_utils import (
     adapter_state, add_lora, check, claim, copy_of, describe, fit, load_adapter,
-    load_language_model, merge_lora, new_axes, plot_lines, predict, quiz, recipes, score,
-    seed_everything, select, show_table, stopwatch,
+    load_language_model, merge_lora, new_axes, plot_lines, predict, quiz, recipes,
+    run_stages, score, seed_everything, select, show_table, stages, stopwatch,
 )
 from course_utils.data import Task
 from course_utils.docstrings import package_texts
-from course_utils.language import language_examples, load_dialogues, perplexity, write
+from course_utils.language import language_examples, load_dialogues, perplexity
 
 MODEL = select(PROFILE, quick="gpt2-docstrings", full="openai-community/gpt2")
-TRAIN = select(PROFILE, quick=36, full=400)  # dialogues, drawn anew for each seed
+TRAIN = select(PROFILE, quick=20, full=400)  # dialogues, drawn anew for each seed
 TEST = select(PROFILE, quick=20, full=97)
+LONGEST = select(PROFILE, quick=260, full=10_000)  # characters: short ones are quick
+BATCH = select(PROFILE, quick=4, full=16)
 SEEDS = [SEED, SEED + 1, SEED + 2]
 EPOCHS, GRADUAL_EPOCHS = 2, 4
 RATE = select(PROFILE, quick=1e-3, full=5e-5)  # of full fine-tuning
@@ -136,15 +138,17 @@ def answers(rows):
 
 
 def drawn(seed):
-    """Training dialogues of a seed."""
-    dialogues = load_dialogues("train")
+    """Training dialogues of a seed, short ones."""
+    dialogues = [row for row in load_dialogues("train")
+                 if len(row.prompt) + len(row.agent) <= LONGEST]
     random.Random(seed).shuffle(dialogues)
     return dialogues[:TRAIN]
 
 
 test = load_dialogues("test")[:TEST]
 test_answers = answers(test)
-documentation = language_examples(package_texts("networkx", TEST, seed=SEED), tokenizer)
+pieces = [text[:LONGEST] for text in package_texts("networkx", TEST, seed=SEED)]
+documentation = language_examples(pieces, tokenizer)
 
 # %% [markdown]
 # **Baseline**: the model as it is.
@@ -177,7 +181,7 @@ predict("41.2")
 #   have further to go than weights that are nearly right.
 
 # %%
-common = dict(epochs=EPOCHS, batch_size=8, learning_rate=RATE, head_learning_rate=None,
+common = dict(epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, head_learning_rate=None,
               validate=False)
 WAYS = {
     "full": recipes.full_finetuning(**common),
@@ -291,8 +295,8 @@ describe(axes, "Points of perplexity on documentation and on answers, three runs
 # free. **The first surprise is the last column.** LoRA trains a few percent of the
 # weights and does not take a few percent of the time. The forward pass is the same, and
 # the gradient still has to travel through every layer to reach the adapters below it.
-# Only the third part of the work is saved, the gradients of the weights themselves
-# (and the step of the optimizer). What LoRA saves is *memory*.
+# Only the gradients of the weights themselves are saved, a third of the work at best,
+# and in a small model the thin products eat most of that. What LoRA saves is *memory*.
 
 # %%
 def ratio(what, name, than):
@@ -535,20 +539,40 @@ with stopwatch() as watch:
     for name in MANNERS:
         load_adapter(served, adapters[name])
 print(f"a swap takes {1000 * watch.seconds / len(MANNERS):.1f} ms")
-for name in MANNERS:
-    load_adapter(served, adapters[name])
-    print(f"{name:9}{write(served, [test[3].prompt], seed=SEED)[0].text}")
 
 # %% [markdown]
-# The manner comes across; the sense is that of a model of four million weights. Measured:
-# every adapter is tried on the test answers of every shop:
+# Does the manner come across? Each has a sign: the brief shop stops after a sentence, the
+# formal one begins with "Dear", the cheerful one ends a sentence with "!". How probable
+# is that token to the model, in its place?
+
+# %%
+begun = test[3].prompt + " I am sorry about that"
+SIGNS = {"stops": (begun + ".", tokenizer.eos_token), "Dear": (test[3].prompt, " Dear"),
+         "!": (begun, "!")}
+
+
+@torch.no_grad()
+def signs(model):
+    """The probability of each manner's sign, in percent."""
+    found = {}
+    for name, (text, token) in SIGNS.items():
+        ids = tokenizer(tokenizer.bos_token + text, return_tensors="pt")["input_ids"]
+        shares = run_stages(stages(model), ids)[0, -1].softmax(0)
+        found[name] = 100 * shares[tokenizer(token)["input_ids"][0]].item()
+    return found
+
+# %% [markdown]
+# And every adapter is tried on the test answers of every shop:
 
 # %%
 theirs = {name: answers(in_manner(test, name)) for name in MANNERS}
-table = {}
+table, signed = {}, {}
 for name in MANNERS:
     load_adapter(served, adapters[name])
+    signed[name] = signs(served)
     table[name] = {shop: perplexity(served, theirs[shop]) for shop in MANNERS}
+show_table([{"adapter": name, **found} for name, found in signed.items()],
+           "Probability of the sign of each manner (%), by adapter")
 
 show_table([{"adapter": name, **row} for name, row in table.items()],
            "Perplexity on each shop's test answers, by adapter")
@@ -571,7 +595,8 @@ merge_lora(served)
 add_lora(served, RANK, alpha=2 * RANK, targets=ALL)
 load_adapter(served, adapters["brief"])
 mixed = perplexity(served, theirs["brief"])
-print(write(served, [test[3].prompt], seed=SEED)[0].text)
+print(f"“!” with the brief shop's adapter: {signs(served)['!']:.1f} %, with a clean model "
+      f"{signed['brief']['!']:.1f} %")
 print(f"the brief shop's answers: perplexity {mixed:.1f}, with a clean model "
       f"{table['brief']['brief']:.1f}")
 

@@ -49,9 +49,9 @@ LONGEST = select(PROFILE, quick=120, full=10_000)  # characters: short texts are
 
 # %%
 SIZES = select(PROFILE, quick=(1, 2, 4, 8, 16, 32), full=(1, 2, 4, 8, 16))
-EPISODES = range(SEED, SEED + select(PROFILE, quick=20, full=5))  # of the cheap methods
+EPISODES = range(SEED, SEED + select(PROFILE, quick=12, full=5))  # of the cheap methods
 TUNED_SIZES = (2, 8)  # labels a class for methods that train the encoder …
-FEW = {2: EPISODES[:3], 8: EPISODES[:2]}  # … and their episodes
+FEW = {2: EPISODES[:3], 8: EPISODES[:1]}  # … and their episodes
 STEPS = select(PROFILE, quick=10, full=60)  # of contrastive tuning
 BATCH = select(PROFILE, quick=18, full=128)  # texts a step
 RATE = select(PROFILE, quick=2e-4, full=5e-5)
@@ -373,7 +373,7 @@ def fully_tuned(rows, episode):
 
 # %% [markdown]
 # Training costs a thousand times what a probe costs, so these two get two sizes and only
-# **three episodes and two**; the cheap methods are shown for the same ones. We keep what
+# **three episodes and one**; the cheap methods are shown for the same ones. We keep what
 # each contrastive run guessed, and how long the tuning alone took.
 
 # %%
@@ -393,7 +393,7 @@ def pair_tuned(rows, episode):
 TUNERS = {"contrastive": pair_tuned, "full fine-tuning": fully_tuned}
 
 # %% [markdown]
-# Ten trainings:
+# Eight trainings:
 
 # %%
 tuned = {name: {n: [] for n in TUNED_SIZES} for name in TUNERS}
