@@ -12,6 +12,7 @@ BEGIN_SPEED = "<!-- speed: made by `python -m course_utils readme` from recorded
 END_SPEED = "<!-- end of speed -->\n"
 BEGIN_GOALS = "<!-- goals: made by `python -m course_utils bench --record` from the tables -->\n"
 END_GOALS = "<!-- end of goals -->\n"
+EVIDENCE = ROOT / "notebooks" / "evidence.md"
 BENCHMARKS = ROOT / "course_utils" / "bench" / "results"
 # What the core set out to be: times as fast as the best-tuned peer, and as each peer's defaults.
 GOALS: dict[str, dict[str, float]] = {
@@ -23,14 +24,34 @@ GOALS: dict[str, dict[str, float]] = {
 }
 
 
-def results_table(run: dict) -> str:
-    """The claims of a run as Markdown; raises `CourseError` if a lesson failed."""
+def summary_table(run: dict) -> str:
+    """A line a lesson as Markdown; raises `CourseError` if one failed."""
     failed = [lesson["name"] for lesson in run["lessons"] if lesson["status"] != "passed"]
     if failed:
         raise CourseError(f"README shows whole runs only, and {', '.join(failed)} failed")
-    seconds = ", ".join(f"{r['name'][:2]}: {r['seconds']:.0f} s" for r in run["lessons"])
     lines = [
-        f"**Measured** in the profile `{run['profile']}` on {run['device']} ({seconds}):",
+        f"**Measured** in the profile `{run['profile']}` on {run['device']}:",
+        "",
+        "| lesson | time | claims that held | one of them | measured |",
+        "|---|---|---|---|---|",
+    ]
+    for lesson in run["lessons"]:
+        claims = lesson["claims"]
+        held = sum(claim["holds"] for claim in claims)
+        one = claims[0]
+        lines.append(
+            f"| {lesson['name'][:2]} | {lesson['seconds']:.0f} s | {held} of {len(claims)} | "
+            f"{one['text']} | {one['value']:.3g} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def results_table(run: dict) -> str:
+    """All claims of a run as Markdown."""
+    lines = [
+        "# Every claim, as it was measured",
+        "",
+        f"Made by `python -m course_utils readme`: profile `{run['profile']}`, {run['device']}.",
         "",
         "| claim | measured | must be |",
         "|---|---|---|",
@@ -111,11 +132,12 @@ def _ratio(row: dict) -> float:
 
 
 def update_readme(run_file: Path, readme: Path = ROOT / "README.md") -> None:
-    """Write the results of `run_file` and the recorded speeds between their marks in README.md."""
+    """Write a summary of `run_file` and the recorded speeds into README.md, all claims beside."""
     if not run_file.is_file():
         raise CourseError(f"there is no {run_file}: run the lessons first (make run)")
     run = json.loads(run_file.read_text(encoding="utf-8"))
-    text = _replaced(readme.read_text(encoding="utf-8"), BEGIN, results_table(run), END, readme)
+    text = _replaced(readme.read_text(encoding="utf-8"), BEGIN, summary_table(run), END, readme)
+    EVIDENCE.write_text(results_table(run), encoding="utf-8")
     text = _replaced(text, BEGIN_SPEED, speed_table(), END_SPEED, readme)
     readme.write_text(text, encoding="utf-8")
 

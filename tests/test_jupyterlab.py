@@ -33,7 +33,9 @@ def folder(tmp_path_factory):
     """What JupyterLab may write to: a notebook with one of each kind, and lesson 00."""
     place = tmp_path_factory.mktemp("lab")
     cells = [new_code_cell(source) for source in CELLS]
-    nbformat.write(new_notebook(cells=cells), place / "each.ipynb")
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, place / "each.ipynb")
     shutil.copy(find_lesson("00").learner, place / "lesson.ipynb")
     return place
 
@@ -76,7 +78,8 @@ def open_notebook(lab):
     with browser() as running:
 
         def opened(name: str):
-            page = running.new_page(viewport={"width": 1300, "height": 1000})
+            # tall: JupyterLab takes what is out of sight from the page
+            page = running.new_page(viewport={"width": 1300, "height": 2400})
             page.set_default_timeout(60_000)
             page.goto(f"{lab}/lab/tree/{name}?reset")
             page.wait_for_selector(".jp-Notebook .jp-CodeCell")
