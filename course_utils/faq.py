@@ -23,7 +23,7 @@ FAQ = (
     Answered(
         "Is fine-tuning always better than training from scratch?",
         "No. Where the pre-training has nothing to do with the task, simple features win: in "
-        "lesson 01 raw pixels are ahead of frozen features on a task about brightness.",
+        "lesson 01 raw pixels are ahead of frozen features on small handwritten digits.",
         ("01.9", "01.13", "01.14", "20.1"),
     ),
     Answered(

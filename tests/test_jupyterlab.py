@@ -1,6 +1,7 @@
 """JupyterLab in a real browser: questions answer, dials move, exercises give their hints."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -83,10 +84,15 @@ def open_notebook(lab):
             page.set_default_timeout(60_000)
             page.goto(f"{lab}/lab/tree/{name}?reset")
             page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-            page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
-            page.get_by_role("menuitem", name="Run", exact=True).click()
-            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-            return page
+            page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+            begun = page.locator(".jp-InputPrompt", has_text=re.compile(r"\[[\d*]+\]"))
+            for _ in range(10):  # JupyterLab may drop the command while it still connects
+                page.get_by_role("menuitem", name="Run", exact=True).click()
+                page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+                page.wait_for_timeout(3000)
+                if begun.count():
+                    return page
+            pytest.fail("JupyterLab does not run the cells")
 
         yield opened
 

@@ -100,11 +100,12 @@ def evidence(records: Sequence[dict]) -> Page:
     rows, entries = [], []
     for record in records:
         for claim in record["claims"]:
-            runs = "1 run" if claim["runs"] == 1 else f"{claim['runs']} runs"
+            runs = "1&nbsp;run" if claim["runs"] == 1 else f"{claim['runs']}&nbsp;runs"
             mark = "holds" if claim["holds"] else "<strong>does not hold</strong>"
             rows.append((
                 _claim_link(claim, record), _value(claim), escape(_bound(claim)), runs, mark,
-                escape(record["device"]), escape(record["when"][:10]),
+                escape(record["device"]),
+                f'<span class="date">{escape(record["when"][:10])}</span>',
             ))  # fmt: skip
             entries.append(entry(
                 f"Claim {claim['id']}", f"{record['name']}.html#claim-{claim['id']}", claim["text"]
@@ -166,7 +167,7 @@ def teaching(pages: Sequence[Page], records: Sequence[dict]) -> Page:
         parts.append(f"<h2>{escape(path.name)}</h2>")
         for count, day in enumerate(timetable(path), 1):
             rows = [
-                (start, f"{slot.minutes} min", links.get(slot.what, escape(slot.what)),
+                (start, f"{slot.minutes}&nbsp;min", links.get(slot.what, escape(slot.what)),
                  _inline(slot.say) if slot.say else "")
                 for start, slot in day
             ]  # fmt: skip

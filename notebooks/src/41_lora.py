@@ -145,6 +145,10 @@ def drawn(seed):
     return dialogues[:TRAIN]
 
 
+# %% [markdown]
+# The test dialogues, and pieces of documentation:
+
+# %%
 test = load_dialogues("test")[:TEST]
 test_answers = answers(test)
 pieces = [text[:LONGEST] for text in package_texts("networkx", TEST, seed=SEED)]
@@ -378,6 +382,9 @@ show_table(
     "Perplexity by rank, layers and rate; all else as in the first row",
 )
 
+# %% [markdown]
+# The same on the map of section 3:
+
 # %%
 axes = new_axes()
 names = list(tried)
@@ -518,7 +525,7 @@ for name in MANNERS:
 
 # %%
 assistant, adapters = learners["full"], {}
-recipe = recipes.lora(**{**common, "learning_rate": LORA_RATE})
+recipe = recipes.lora(**{**common, "learning_rate": LORA_RATE, "epochs": 3 * EPOCHS})
 for name in MANNERS:
     learner, _ = tuned(recipe, in_manner(drawn(SEED), name), SEED, RANK, base=assistant)
     adapters[name] = adapter_state(learner.cpu())
@@ -543,23 +550,30 @@ print(f"a swap takes {1000 * watch.seconds / len(MANNERS):.1f} ms")
 # %% [markdown]
 # Does the manner come across? Each has a sign: the brief shop stops after a sentence, the
 # formal one begins with "Dear", the cheerful one ends a sentence with "!". How probable
-# is that token to the model, in its place?
+# is that token to the model, in its place in an answer?
 
 # %%
-begun = test[3].prompt + " I am sorry about that"
-SIGNS = {"stops": (begun + ".", tokenizer.eos_token), "Dear": (test[3].prompt, " Dear"),
-         "!": (begun, "!")}
-
-
 @torch.no_grad()
-def signs(model):
-    """The probability of each manner's sign, in percent."""
-    found = {}
-    for name, (text, token) in SIGNS.items():
-        ids = tokenizer(tokenizer.bos_token + text, return_tensors="pt")["input_ids"]
-        shares = run_stages(stages(model), ids)[0, -1].softmax(0)
-        found[name] = 100 * shares[tokenizer(token)["input_ids"][0]].item()
-    return found
+def probability(model, text, token):
+    """Percent that the model gives to a token (its first piece) after a text."""
+    ids = tokenizer(tokenizer.bos_token + text, return_tensors="pt")["input_ids"]
+    shares = run_stages(stages(model), ids)[0, -1].softmax(0)
+    return 100 * shares[tokenizer(token)["input_ids"][0]].item()
+
+
+# %% [markdown]
+# The mean of it over some test dialogues, for the three signs:
+
+# %%
+def signs(model, rows=test[:6]):
+    """The mean probability of each manner's sign, over some test dialogues."""
+    places = [(row.prompt, f"{row.prompt} {row.agent.split('. ')[0].rstrip('.')}")
+              for row in rows]
+    asked = {"stops": [(f"{said}.", tokenizer.eos_token) for _, said in places],
+             "Dear": [(prompt, " Dear") for prompt, _ in places],
+             "!": [(said, "!") for _, said in places]}
+    return {name: float(np.mean([probability(model, *one) for one in several]))
+            for name, several in asked.items()}
 
 # %% [markdown]
 # And every adapter is tried on the test answers of every shop:
@@ -571,6 +585,11 @@ for name in MANNERS:
     load_adapter(served, adapters[name])
     signed[name] = signs(served)
     table[name] = {shop: perplexity(served, theirs[shop]) for shop in MANNERS}
+
+# %% [markdown]
+# First the signs, then the perplexities:
+
+# %%
 show_table([{"adapter": name, **found} for name, found in signed.items()],
            "Probability of the sign of each manner (%), by adapter")
 
