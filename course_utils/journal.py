@@ -54,12 +54,7 @@ def events() -> list[dict]:
     path = journal_file()
     if path is None or not path.is_file():
         return []
-    found = []
-    for line in path.read_bytes().splitlines():
-        event = _event(line)
-        if event is not None:
-            found.append(event)
-    return found
+    return _events(path.read_bytes())
 
 
 def latest(kind: str, found: Iterable[dict] | None = None) -> dict[str, dict]:
@@ -90,15 +85,14 @@ def restore(source: str | os.PathLike | bytes) -> int:
     if path is None:
         raise CourseError("the journal is off (COURSE_JOURNAL=off): there is nothing to restore to")
     content = source if isinstance(source, bytes) else _read(Path(source))
-    incoming = [(number, line) for number, line in enumerate(content.splitlines(), 1) if line]
-    parsed = [_event(line) for _, line in incoming]
-    if not any(parsed):
+    incoming = _events(content)
+    if not incoming:
         raise CourseError(
             "this file is no journal of the course: not one of its lines is an event. It is the "
             "file that the progress table offers for download, journal.jsonl"
         )
     known = {json.dumps(event, sort_keys=True) for event in events()}
-    fresh = [e for e in parsed if e is not None and json.dumps(e, sort_keys=True) not in known]
+    fresh = [event for event in incoming if json.dumps(event, sort_keys=True) not in known]
     merged = sorted([*events(), *fresh], key=lambda event: event["when"])
     text = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in merged)
     temporary = path.with_suffix(".tmp")
@@ -115,6 +109,11 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CourseError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _events(content: bytes) -> list[dict]:
+    found = map(_event, content.splitlines())
+    return [event for event in found if event is not None]
 
 
 def _event(line: bytes) -> dict | None:

@@ -99,7 +99,8 @@ def show_progress() -> None:
 
     Where widgets do not render, the table alone.
     """
-    text, html = as_text(standing()), _as_html(standing())
+    now = standing()
+    text, html = as_text(now), _as_html(now)
     if not in_notebook():
         show(text, html)
         return

@@ -65,13 +65,11 @@ def glossary(lesson_names: Sequence[str]) -> Page:
 
 def faq(records: Sequence[dict]) -> Page:
     """Questions and answers, each with the claims behind it as they were measured."""
-    claims = {claim["id"]: (claim, record) for record in records for claim in record["claims"]}
+    measured_by_id = _measured(records)
     parts, entries = [], []
     for number, question in enumerate(FAQ, 1):
         measured = "".join(
-            f"<li>{_claim_link(*claims[id])}: {_value(claims[id][0])}</li>"
-            for id in question.claims
-            if id in claims
+            f"<li>{measured_by_id[id]}</li>" for id in question.claims if id in measured_by_id
         )
         parts.append(
             f'<h2 id="q{number}">{escape(question.text)}</h2><p>{escape(question.answer)}</p>'
@@ -138,9 +136,9 @@ def timings() -> Page:
 
 def benchmarks() -> Page:
     """The recorded benchmarks, as tables."""
-    parts = [_shifted(_markdown(BENCHMARKS / "README.md"))]
+    parts = [_markdown(BENCHMARKS / "README.md")]
     parts += [
-        f'<section id="{file.stem}">{_shifted(_markdown(file), 1)}</section>'
+        f'<section id="{file.stem}">{_deeper(_markdown(file))}</section>'
         for file in sorted(BENCHMARKS.glob("*.md"))
         if file.stem != "README"
     ]
@@ -177,13 +175,11 @@ def teaching(pages: Sequence[Page], records: Sequence[dict]) -> Page:
         "<h2>What people believe</h2><p>Ask before the lesson runs, let the room vote, and come "
         "back to it when the claim has been measured. The lessons' own questions are below.</p>"
     )
-    claims = {claim["id"]: (claim, record) for record in records for claim in record["claims"]}
+    measured_by_id = _measured(records)
     for page in pages:
         number = page.name[:2]
         believed = [
-            (escape(one.believed), escape(one.answer),
-             f"{_claim_link(*claims[one.claim])}: {_value(claims[one.claim][0])}"
-             if one.claim in claims else "")
+            (escape(one.believed), escape(one.answer), measured_by_id.get(one.claim, ""))
             for one in MISCONCEPTIONS.get(number, ())
         ]  # fmt: skip
         asked = "".join(
@@ -205,9 +201,18 @@ def _markdown(path) -> str:
     return re.sub(r"<table>.*?</table>", lambda match: scrolling(match[0]), html, flags=re.DOTALL)
 
 
-def _shifted(html: str, by: int = 0) -> str:
-    """Headings one or more levels deeper."""
-    return re.sub(r"(</?h)(\d)", lambda m: f"{m[1]}{min(int(m[2]) + by, 6)}", html)
+def _deeper(html: str) -> str:
+    """All headings one level deeper."""
+    return re.sub(r"(</?h)(\d)", lambda m: f"{m[1]}{min(int(m[2]) + 1, 6)}", html)
+
+
+def _measured(records: Sequence[dict]) -> dict[str, str]:
+    """Each claim by its id, as a link with the measured value."""
+    return {
+        claim["id"]: f"{_claim_link(claim, record)}: {_value(claim)}"
+        for record in records
+        for claim in record["claims"]
+    }
 
 
 def _claim_link(claim: dict, record: dict) -> str:
