@@ -52,7 +52,7 @@ doctor: $(STAMP)  ## look at this machine and say what to do
 	@$(BIN)/python -m course_utils doctor
 
 lock: $(STAMP)  ## choose the newest versions that work together, for maintainers
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate --upgrade --extra dev --extra full --extra bench pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate --upgrade --extra dev --extra full --extra bench --extra hub pyproject.toml -o requirements.lock
 
 clean:  ## remove what was built (not .venv)
 	@rm -rf build

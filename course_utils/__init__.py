@@ -12,7 +12,7 @@ _WHERE = {
     "stage": ("count_weights", "freeze", "run_stages", "set_mode", "stages", "train_from",
                "unfreeze"),
     "train": ("evaluate", "fit", "score"),
-    "features": ("embed",),
+    "features": ("embed", "embed_stages"),
     "history": ("Evaluation", "History"),
     "device": ("choose_compute", "seed_everything", "stopwatch"),
     "metrics": ("accuracy", "bootstrap_accuracy", "confusion_matrix", "macro_f1"),

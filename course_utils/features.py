@@ -1,5 +1,7 @@
 """What a model computes on the way: the output of any stage, for a whole set of examples."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,6 @@ from course_utils.errors import CourseError
 from course_utils.stage import run_stages, set_mode, stages
 
 
-@torch.no_grad()
 def embed(
     model: nn.Module, examples: Examples, last_stage: str | None = None, batch_size: int = 64
 ) -> Tensor:
@@ -26,11 +27,20 @@ def embed(
         (n, D) float32 on the CPU, in the order of the examples. Outputs with more dimensions
         are averaged: over the tokens of a text, over the positions of an image.
     """
+    wanted = stages(model)[-2].name if last_stage is None else last_stage
+    return embed_stages(model, examples, [wanted], batch_size)[wanted]
+
+
+@torch.no_grad()
+def embed_stages(
+    model: nn.Module, examples: Examples, wanted: Sequence[str], batch_size: int = 64
+) -> dict[str, Tensor]:
+    """What `embed` gives, for several stages in one pass through the model."""
     parts = stages(model)
     names = [part.name for part in parts]
-    if last_stage is not None and last_stage not in names:
-        raise CourseError(f"there is no stage {last_stage!r}; the stages are {', '.join(names)}")
-    used = parts[: names.index(last_stage) + 1 if last_stage is not None else len(parts) - 1]
+    if unknown := [name for name in wanted if name not in names]:
+        raise CourseError(f"there is no stage {unknown[0]!r}; the stages are {', '.join(names)}")
+    used = parts[: 1 + max(map(names.index, wanted), default=-1)]
     if isinstance(examples.inputs, list):
         texts = tokenize_texts(examples.inputs, model.tokenizer)
         examples = Examples(texts, examples.labels)
@@ -38,13 +48,18 @@ def embed(
     model.to(compute.device)
     set_mode(parts, False)
     source = Batches(examples, batch_size, compute.device, getattr(model, "pad_id", 0))
-    outputs, positions = [], []
+    outputs: dict[str, list[Tensor]] = {name: [] for name in wanted}
+    positions = []
     for batch in source.epoch():
-        with compute.autocast():
-            output = run_stages(used, batch.inputs, batch.mask).float()
-        outputs.append(_average(output, batch.mask).cpu())
+        output = batch.inputs
+        for part in used:
+            with compute.autocast():
+                output = run_stages([part], output, batch.mask)
+            if part.name in outputs:
+                outputs[part.name].append(_average(output.float(), batch.mask).cpu())
         positions.append(batch.indices)
-    return torch.cat(outputs)[torch.cat(positions).argsort()]
+    order = torch.cat(positions).argsort()
+    return {name: torch.cat(found)[order] for name, found in outputs.items()}
 
 
 def _average(output: Tensor, mask: Tensor | None) -> Tensor:

@@ -56,7 +56,8 @@ def parameter_groups(parts: Sequence[Stage], recipe: Recipe) -> list[dict]:
 def build_optimizer(parts: Sequence[Stage], recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer over these stages; fused, which is faster on every device.
 
-    It changes a weight through `as_stored`, which has the gradient only while a step is taken.
+    It changes a weight through `as_stored`, which has the gradient only while a step is taken. Such
+    a weight's own gradient is used up by the step, as `optimizer.zero_grad()` does not reach it.
     """
     groups = parameter_groups(parts, recipe)
     views = []
@@ -75,8 +76,8 @@ def build_optimizer(parts: Sequence[Stage], recipe: Recipe) -> torch.optim.Optim
             view.grad = None if weight.grad is None else weight.grad.permute(CHANNELS_LAST)
 
     def take_back(*_: object) -> None:
-        for view, _weight in views:
-            view.grad = None
+        for view, weight in views:
+            view.grad = weight.grad = None
 
     optimizer.register_step_pre_hook(lend_gradients)
     optimizer.register_step_post_hook(take_back)

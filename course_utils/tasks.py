@@ -16,6 +16,7 @@ from torch import Tensor
 from course_utils import assets
 from course_utils.data import Examples, Task
 from course_utils.errors import AssetError, CourseError
+from course_utils.radiographs import RadiographSet, generate_radiographs
 from course_utils.surface import MATERIALS, SurfaceSet, generate_surfaces
 
 SPLITS = ("train", "valid", "test")
@@ -25,8 +26,8 @@ def load_task(name: str, **settings) -> Task:
     """Load a task by name.
 
     Args:
-        name: embedded: "tickets", "reviews", "surface"; public: "ag_news", "sst2",
-            "banking77", "trec", "clinc150", "flowers".
+        name: embedded: "radiographs", "tickets", "reviews", "surface"; public: "ag_news",
+            "sst2", "banking77", "trec", "clinc150", "flowers", "pneumonia".
         settings: passed on, such as `load_task("surface", train=600, domain="lamp")`.
 
     Raises:
@@ -35,11 +36,11 @@ def load_task(name: str, **settings) -> Task:
     """
     if name in EMBEDDED:
         return EMBEDDED[name](**settings)
-    if name == "flowers":
-        return load_flowers(**settings)
+    if name in PUBLIC_IMAGES:
+        return PUBLIC_IMAGES[name](**settings)
     if name in PUBLIC_TEXTS:
         return load_public_texts(name, **settings)
-    known = [*EMBEDDED, *PUBLIC_TEXTS, "flowers"]
+    known = [*EMBEDDED, *PUBLIC_TEXTS, *PUBLIC_IMAGES]
     raise CourseError(f"there is no task {name!r}; the tasks are {', '.join(known)}")
 
 
@@ -79,7 +80,32 @@ def _surface_examples(surfaces: SurfaceSet) -> Examples:
     return Examples(surfaces.images, surfaces.labels, columns)
 
 
+def load_radiographs(
+    train: int = 800, valid: int = 300, test: int = 600, seed: int = 0, **settings
+) -> Task:
+    """Drawings of chest radiographs, healthy or ill; settings as `generate_radiographs`.
+
+    Columns "boxes", "masks", "marked", "mark_boxes", "hospitals". Nothing medical can be
+    concluded from them.
+    """
+    sets = [
+        # Seeds far apart, so that nobody of one split is met in another.
+        generate_radiographs(count, seed=1000 * seed + i, **settings)
+        for i, count in enumerate((train, valid, test))
+    ]
+    return Task("radiographs", "image", RadiographSet.CLASSES, *map(_radiograph_examples, sets))
+
+
+def _radiograph_examples(found: RadiographSet) -> Examples:
+    columns = {
+        "boxes": found.boxes, "masks": found.masks, "marked": found.marked,
+        "mark_boxes": found.mark_boxes, "hospitals": [found.hospital] * len(found),
+    }  # fmt: skip
+    return Examples(found.images, found.labels, columns)
+
+
 EMBEDDED: dict[str, Callable[..., Task]] = {
+    "radiographs": load_radiographs,
     "tickets": load_tickets,
     "reviews": load_reviews,
     "surface": load_surfaces,
@@ -223,6 +249,61 @@ def _oxford_flowers(size: int) -> Task:
     classes = tuple(f"flower {i + 1}" for i in range(102))
     # Its "test" split is the large one (6,149 photographs); "train" and "val" hold 1,020 each.
     return Task("flowers", "image", classes, examples("train"), examples("val"), examples("test"))
+
+
+PNEUMONIA = "https://zenodo.org/records/10519652/files/pneumoniamnist.npz"
+PNEUMONIA_MD5 = "28209eda62fecd6e6a2d98b1501bb15f"  # as MedMNIST publishes it
+
+
+def load_pneumonia(size: int = 64) -> Task:
+    """PneumoniaMNIST: children's chest radiographs of 28 pixels, healthy or with pneumonia.
+
+    Kermany et al. (2018), shrunk by Yang et al. (2023), here enlarged to `size` pixels. From
+    COURSE_DATA_MIRROR, or downloaded as MedMNIST publishes it. Training pictures that are also
+    among the validation or test pictures are left out. Not for clinical use.
+    """
+    mirror = assets.data_mirror()
+    if mirror is None:
+        with download_errors("pneumonia"):
+            path = _downloaded(PNEUMONIA, PNEUMONIA_MD5)
+    else:
+        folder = mirror / "pneumoniamnist"
+        remedy = "copy the dataset again, or unset COURSE_DATA_MIRROR to download it"
+        path = assets.verified(folder, "pneumoniamnist.npz", folder / "MANIFEST.sha256", remedy)
+    with np.load(path) as file:
+        found = {
+            split: (file[f"{name}_images"], file[f"{name}_labels"].ravel())
+            for split, name in (("train", "train"), ("valid", "val"), ("test", "test"))
+        }
+    images, labels = found["train"]
+    others = {picture.tobytes() for split in ("valid", "test") for picture in found[split][0]}
+    kept = np.array([picture.tobytes() not in others for picture in images])
+    found["train"] = images[kept], labels[kept]
+    parts = {split: _grey_examples(*found[split], size) for split in SPLITS}
+    return Task("pneumonia", "image", RadiographSet.CLASSES, *parts.values())
+
+
+def _downloaded(url: str, md5: str) -> Path:
+    from torchvision.datasets.utils import download_url
+
+    folder = assets.DATA / "downloads"
+    download_url(url, str(folder), md5=md5)
+    return folder / url.rpartition("/")[2]
+
+
+def _grey_examples(images: np.ndarray, labels: np.ndarray, size: int) -> Examples:
+    """Grey pictures (n, h, w), enlarged and in three equal channels."""
+    enlarged = torch.nn.functional.interpolate(
+        torch.from_numpy(images).unsqueeze(1).float(), size=(size, size), mode="bicubic"
+    )
+    whole = enlarged.round().clamp(0, 255).to(torch.uint8).repeat(1, 3, 1, 1)
+    return Examples(whole, torch.from_numpy(labels).long())
+
+
+PUBLIC_IMAGES: dict[str, Callable[..., Task]] = {
+    "flowers": load_flowers,
+    "pneumonia": load_pneumonia,
+}
 
 
 # --- files ----------------------------------------------------------------------------------

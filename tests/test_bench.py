@@ -11,9 +11,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 from course_utils import train
-from course_utils.bench import BENCHMARKS, RESULTS, bench, evidence, profile, report, speed
+from course_utils.bench import (
+    BENCHMARKS,
+    RESULTS,
+    bench,
+    evidence_image,
+    evidence_text,
+    profile,
+    report,
+    speed,
+)
 from course_utils.bench.peers import PEERS, Items, Work, collate
 from course_utils.data import Examples, Task, TokenizedTexts
+from course_utils.detection import Scenes, grid_points, make_trays
 from course_utils.errors import CourseError
 from course_utils.pixels import PixelStatistics
 from course_utils.train import fit
@@ -218,7 +228,7 @@ def test_no_test_text_is_left_in_training_and_no_other_is_lost(train, test, writ
     copies = [LETTERS[written](text) for text in train[::2] if key(text)]
     held_out = [*test, *copies]
     examples = Examples(list(train), torch.arange(len(train)))
-    left = evidence.without_leaks(examples, Examples(held_out, torch.zeros(len(held_out))))
+    left = evidence_text.without_leaks(examples, Examples(held_out, torch.zeros(len(held_out))))
     keys = [key(text) for text in held_out]
     assert not any(key(text) in keys for text in left.inputs if key(text))
     assert not set(left.inputs) & set(held_out)
@@ -242,18 +252,18 @@ def stubbed(monkeypatch, tmp_path):
         return {"accuracy": 0.9 + seed / 100, "loss": 1.0, "fitted": 0.95, "cpu_seconds": 60.0}
 
     monkeypatch.setenv("COURSE_DATA_MIRROR", str(tmp_path))
-    monkeypatch.setattr(evidence, "load_task",
+    monkeypatch.setattr(evidence_text, "load_task",
                         lambda name: Task(name, "text", ("x", "y"), part, part, other))  # fmt: skip
-    monkeypatch.setattr(evidence, "METHODS", dict.fromkeys(evidence.METHODS, run))
+    monkeypatch.setattr(evidence_text, "METHODS", dict.fromkeys(evidence_text.METHODS, run))
     return done
 
 
 def test_evidence_goes_seed_by_seed_and_rows_come_from_the_runs(stubbed, tmp_path):
-    content = evidence.measure(tmp_path)
-    names = list(evidence.DATASETS)
+    content = evidence_text.measure(tmp_path)
+    names = list(evidence_text.DATASETS)
     assert stubbed == [(name, seed) for seed in (0, 0, 0, 1, 2) for name in names]
     assert [row["dataset"] for row in content["rows"]] == [
-        evidence.DATASETS[name].title for name in names
+        evidence_text.DATASETS[name].title for name in names
     ]
     for row in content["rows"]:
         assert row["fine-tuned"] == pytest.approx({"median": 91.0, "low": 90.0, "high": 92.0})
@@ -271,64 +281,64 @@ def test_evidence_goes_seed_by_seed_and_rows_come_from_the_runs(stubbed, tmp_pat
 
 
 def test_evidence_with_fewer_seeds_and_then_more_repeats_nothing(stubbed, tmp_path):
-    assert {row["seeds"] for row in evidence.measure(tmp_path, 1)["rows"]} == {1}
+    assert {row["seeds"] for row in evidence_text.measure(tmp_path, 1)["rows"]} == {1}
     first = len(stubbed)
-    content = evidence.measure(tmp_path, 5)
+    content = evidence_text.measure(tmp_path, 5)
     assert {row["seeds"] for row in content["rows"]} == {3}
-    assert len(stubbed) - first == 2 * len(evidence.DATASETS)
-    assert evidence.measure(tmp_path) == content
-    assert len(stubbed) - first == 2 * len(evidence.DATASETS)
+    assert len(stubbed) - first == 2 * len(evidence_text.DATASETS)
+    assert evidence_text.measure(tmp_path) == content
+    assert len(stubbed) - first == 2 * len(evidence_text.DATASETS)
 
 
 def test_a_further_seed_that_is_done_counts_where_it_is(stubbed, tmp_path):
-    evidence.measure(tmp_path, 1)
-    evidence.recall(tmp_path / "evidence", "sst2", "full", 2)
+    evidence_text.measure(tmp_path, 1)
+    evidence_text.recall(tmp_path / "evidence", "sst2", "full", 2)
     done = len(stubbed)
-    seeds = [row["seeds"] for row in evidence.measure(tmp_path, 1)["rows"]]
+    seeds = [row["seeds"] for row in evidence_text.measure(tmp_path, 1)["rows"]]
     assert sorted(seeds) == [1] * (len(seeds) - 1) + [2] and len(stubbed) == done
 
 
 def test_another_recipe_or_other_data_is_run_again(stubbed, tmp_path, monkeypatch):
-    evidence.measure(tmp_path, 1)
+    evidence_text.measure(tmp_path, 1)
     stubbed.clear()
-    longer = replace(evidence.DATASETS["sst2"], epochs=9)
-    monkeypatch.setitem(evidence.DATASETS, "sst2", longer)
-    evidence.measure(tmp_path, 1)
+    longer = replace(evidence_text.DATASETS["sst2"], epochs=9)
+    monkeypatch.setitem(evidence_text.DATASETS, "sst2", longer)
+    evidence_text.measure(tmp_path, 1)
     assert stubbed == [("sst2", 0)]  # word counts and the frozen encoder have recipes of their own
     stubbed.clear()
-    load = evidence.load_task
+    load = evidence_text.load_task
 
     def changed(name):
         task = load(name)
         return task.with_train(task.train.select([1, 2, 2])) if name == "clinc150" else task
 
-    monkeypatch.setattr(evidence, "load_task", changed)
-    evidence.measure(tmp_path, 1)
+    monkeypatch.setattr(evidence_text, "load_task", changed)
+    evidence_text.measure(tmp_path, 1)
     assert stubbed == [("clinc150", 0)] * 3
 
 
 def test_an_interruption_leaves_what_was_done(stubbed, tmp_path, monkeypatch):
-    run = evidence.METHODS["full"]
+    run = evidence_text.METHODS["full"]
 
     def stopped(name, task, seed, checkpoint):
         if name == "banking77":
             raise KeyboardInterrupt
         return run(name, task, seed, checkpoint)
 
-    monkeypatch.setitem(evidence.METHODS, "full", stopped)
+    monkeypatch.setitem(evidence_text.METHODS, "full", stopped)
     with pytest.raises(KeyboardInterrupt):
-        evidence.measure(tmp_path)
-    monkeypatch.setitem(evidence.METHODS, "full", run)
+        evidence_text.measure(tmp_path)
+    monkeypatch.setitem(evidence_text.METHODS, "full", run)
     assert stubbed == [("trec", 0), ("sst2", 0)]
-    evidence.measure(tmp_path, 1)
+    evidence_text.measure(tmp_path, 1)
     assert stubbed[2] == ("banking77", 0) and stubbed.count(("trec", 0)) == 3
 
 
 def test_a_training_goes_on_after_its_last_whole_epoch(tmp_path, monkeypatch):
     """To the same result as without the interruption; its CPU time is no longer known."""
-    task, recipe = tiny_text_task(), evidence.DATASETS["trec"].recipe()
-    monkeypatch.setattr(evidence, "load_text_model", lambda *_, seed: tiny_bert())
-    whole = evidence._fine_tune(recipe, task, 0, tmp_path / "whole")
+    task, recipe = tiny_text_task(), evidence_text.DATASETS["trec"].recipe()
+    monkeypatch.setattr(evidence_text, "load_text_model", lambda *_, seed: tiny_bert())
+    whole = evidence_text._fine_tune(recipe, task, 0, tmp_path / "whole")
     epochs = []
 
     def in_the_second(epoch):
@@ -340,9 +350,9 @@ def test_a_training_goes_on_after_its_last_whole_epoch(tmp_path, monkeypatch):
         return fit(model, data, recipe, seed, in_the_second, *rest, **more)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(evidence, "fit", interrupted)
-        evidence._fine_tune(recipe, task, 0, tmp_path / "two")
-    resumed = evidence._fine_tune(recipe, task, 0, tmp_path / "two")
+        patch.setattr(evidence_text, "fit", interrupted)
+        evidence_text._fine_tune(recipe, task, 0, tmp_path / "two")
+    resumed = evidence_text._fine_tune(recipe, task, 0, tmp_path / "two")
     same = ("accuracy", "loss", "fitted")
     assert [resumed[key] for key in same] == [whole[key] for key in same]
     assert whole["cpu_seconds"] > 0 and resumed["cpu_seconds"] is None
@@ -363,9 +373,9 @@ def test_a_missed_aim_is_told_apart_from_too_short_a_training():
     def run(fitted):
         return [{"accuracy": 0.85, "fitted": fitted, "test": 1000}]
 
-    assert "must come from elsewhere" in evidence._obstacle("sst2", run(0.99))
-    assert "not trained to the end" in evidence._obstacle("sst2", run(0.88))
-    assert "1.1 points" in evidence._obstacle("sst2", run(0.99))
+    assert "must come from elsewhere" in evidence_text._obstacle("sst2", run(0.99))
+    assert "not trained to the end" in evidence_text._obstacle("sst2", run(0.88))
+    assert "1.1 points" in evidence_text._obstacle("sst2", run(0.99))
 
 
 def test_the_page_of_the_results_is_in_step_with_the_tables():
@@ -388,3 +398,70 @@ def test_a_goal_is_reached_by_the_peer_that_comes_nearest(tmp_path, monkeypatch)
     assert "| `x` | best-tuned peer | 2× | 1.90× (b) | not reached |" in table
     assert "| `x` | every peer's defaults | 4× | 5.00× (a) | reached |" in table
     assert "- x: why" in table and "asked for" not in table and "measured on here" in table
+
+
+# --- evidence on public pictures --------------------------------------------------------------
+
+
+@pytest.fixture
+def small_pictures(monkeypatch, tmp_path):
+    """Datasets of a few random pictures, trained for an epoch."""
+
+    def load() -> Task:
+        def examples(count: int, seed: int) -> Examples:
+            source = torch.Generator().manual_seed(seed)
+            images = torch.randint(256, (count, 3, 32, 32), generator=source, dtype=torch.uint8)
+            return Examples(images, torch.arange(count) % 2)
+
+        return Task("small", "image", ("a", "b"), examples(8, 0), examples(2, 1), examples(6, 2))
+
+    def scenes(split: str, size) -> Scenes:
+        return make_trays(2, seed=len(split), size=32)
+
+    monkeypatch.setenv("COURSE_DATA_MIRROR", str(tmp_path))
+    monkeypatch.setattr(evidence_image, "load_blood_cells", scenes)
+    monkeypatch.setattr(evidence_image, "BLOOD_CELLS", make_trays(1, size=32).classes)
+    monkeypatch.setattr(evidence_image, "CELL_EPOCHS", 1)
+    for name, dataset in evidence_image.DATASETS.items():
+        monkeypatch.setitem(evidence_image.DATASETS, name, replace(dataset, load=load, epochs=1))
+
+
+def test_evidence_on_pictures_has_each_dataset_and_method_and_repeats_nothing(
+    small_pictures, tmp_path, monkeypatch
+):
+    content = evidence_image.measure(tmp_path, 1)
+    titles = [each.title for each in evidence_image.DATASETS.values()]
+    assert [row["dataset"] for row in content["rows"]] == [*titles, "BCCD, blood cells"]
+    for row in content["rows"]:
+        assert 0 <= row["from scratch"] <= 100 and 0 <= row["fine-tuned"] <= 100
+        assert row["seeds"] == 1
+    assert [row["frozen body"] == "-" for row in content["rows"]] == [False] * 3 + [True]
+    monkeypatch.setattr(evidence_image, "fit", lambda *_: pytest.fail("done before"))
+    monkeypatch.setattr(evidence_image, "train_detector", lambda *_: pytest.fail("done before"))
+    assert evidence_image.measure(tmp_path, 1) == content
+    table = report.write({"name": "evidence-image", **content}, tmp_path).read_text()
+    assert "PneumoniaMNIST" in table and "AP50" in table
+
+
+def test_evidence_on_pictures_without_a_mirror_says_so(monkeypatch, tmp_path):
+    monkeypatch.delenv("COURSE_DATA_MIRROR", raising=False)
+    with pytest.raises(CourseError, match="flowers_96, pneumoniamnist, caltech101_64 and bccd"):
+        bench(["evidence-image"], tmp_path)
+
+
+def test_each_box_of_a_picture_has_cells_that_answer_for_it():
+    scenes = make_trays(6, seed=3)
+    points = grid_points(*scenes.images.shape[-2:])
+    for true, (boxes, labels) in zip(scenes.truth, evidence_image.duties_of(scenes), strict=True):
+        full = labels >= 0
+        centres = (boxes[full, :2] + boxes[full, 2:]) / 2
+        assert ((points[full] - centres).abs() < 8).all()
+        for box, label in zip(true.boxes, true.labels, strict=True):
+            assert ((boxes == box).all(1) & (labels == label)).any()
+
+
+@pytest.mark.mirror
+def test_caltech_has_its_101_classes_without_backgrounds():
+    task = evidence_image.load_caltech()
+    assert len(task.classes) == 101 and "BACKGROUND_Google" not in task.classes
+    assert len(task.train) > 5000 and len(task.test) > 2500

@@ -22,6 +22,7 @@ LAYERS = [
     "profiles",  # quick or full
     "pixels",  # mean and spread of pixels
     "surface",  # generated photographs of surfaces
+    "radiographs",  # generated drawings of chest radiographs
     "device",  # where computing happens
     "assets",  # where the files are
     "journal",  # what the learner has done
@@ -44,6 +45,7 @@ LAYERS = [
     "run_state",  # all that a run must remember
     "train",  # the one loop
     "features",  # what the stages of a model make of examples
+    "detection",  # boxes: targets, loss, non-maximum suppression
     "reading",  # places in texts
     "docstrings",  # English that is on every disk
     "language",  # language models: unsure of what, writing what

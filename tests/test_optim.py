@@ -15,7 +15,7 @@ from course_utils.optim import (
     stage_rates,
 )
 from course_utils.recipes import SCHEDULES, Recipe
-from course_utils.stage import stages
+from course_utils.stage import Stage, stages
 
 quick = settings(deadline=None, max_examples=40)
 
@@ -250,3 +250,22 @@ def test_a_saved_optimizer_goes_on_bit_for_bit(name, tmp_path):
     steps(second, optimizer, range(2, 4))
     for key, value in whole.state_dict().items():
         assert torch.equal(second.state_dict()[key], value), key
+
+
+def test_the_usual_loop_with_zero_grad_adds_no_gradients_up():
+    def trained(clear) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())
+        model = model.to(memory_format=torch.channels_last)
+        part = Stage("all", (model,), lambda x, mask: model(x), tuple(model.parameters()))
+        optimizer = build_optimizer([part], recipe(learning_rate=0.1, optimizer="sgd"))
+        set_learning_rates(optimizer, 1.0)
+        x = torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)
+        for _ in range(3):
+            clear(model, optimizer)
+            model(x).pow(2).mean().backward()
+            optimizer.step()
+        return model[0].weight.detach()
+
+    with_model = trained(lambda model, optimizer: model.zero_grad())
+    assert torch.equal(trained(lambda model, optimizer: optimizer.zero_grad()), with_model)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from html import escape
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -16,6 +17,7 @@ from course_utils.errors import CourseError
 from course_utils.faq import FAQ
 from course_utils.glossary import terms
 from course_utils.notebooks import lessons, repository
+from course_utils.questions import lesson_module
 from course_utils.runner import executed_folder
 from course_utils.site import build_site
 
@@ -204,6 +206,24 @@ def test_advice_is_gathered_from_every_lesson_that_gives_some(site):
             assert title in page.replace("&#x27;", "'")
 
 
+def test_every_lesson_has_slides_with_its_pictures_claims_predictions_and_quiz(site):
+    for lesson in lessons():
+        page = text_of(site, f"slides-{lesson.name}.html")
+        text = page.replace("&#x27;", "'").replace("&quot;", '"')
+        questions = lesson_module(lesson.number)
+        source = lesson.source.read_text(encoding="utf-8")
+        for id, prediction in questions.PREDICTIONS.items():
+            if f'predict("{lesson.number}.{id}")' in source:
+                assert escape(prediction.text) in page, (lesson.name, id)
+        assert all(escape(question.text) in page for question in questions.QUIZ)
+        claims = len(re.findall(r'claim\("([\d.]+)"', source)) + (lesson == lessons()[0])  # FAILED
+        assert page.count("✓ claim") == claims
+        assert "You will be able to" in text and "don't</th>" in text.replace("’", "'")
+    first = text_of(site, f"slides-{lessons()[0].name}.html")
+    assert 'alt="Two bars."' in first and "<caption>Numbers" in first
+    assert "printed" not in first
+
+
 # --- in a real browser ----------------------------------------------------------------------
 
 
@@ -248,6 +268,34 @@ def test_dark_mode_toggles_and_is_remembered_from_page_to_page(site, chrome):
     context.close()
 
 
+def test_slides_are_turned_by_keys_and_buttons_and_all_are_there_without_scripts(site, chrome):
+    name = f"slides-{lessons()[0].name}.html"
+    page = chrome.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto((site / name).as_uri())
+    shown = "[...document.querySelectorAll('.slide')].map((one) => !one.hidden)"
+    count = len(page.evaluate(shown))
+    assert page.evaluate(shown).index(True) == 0 and page.evaluate(shown).count(True) == 1
+    page.keyboard.press("ArrowRight")
+    page.click("#next")
+    assert page.evaluate(shown).index(True) == 2 and page.url.endswith("#3")
+    page.reload()
+    assert page.locator("#place").inner_text() == f"3 of {count}"
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(shown).index(True) == count - 1 and page.locator("#next").is_disabled()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(shown).index(True) == 0 and problems == []
+    page.close()
+    context = chrome.new_context(java_script_enabled=False)
+    plain = context.new_page()
+    plain.goto((site / name).as_uri())
+    assert all(one.is_visible() for one in plain.locator(".slide").all())
+    context.close()
+
+
 @pytest.mark.parametrize(("width", "theme"), [(1300, "light"), (390, "dark")])
 def test_pages_are_accessible_and_fit_the_screen(site, chrome, width, theme):
     from axe_core_python.sync_playwright import Axe
@@ -258,7 +306,8 @@ def test_pages_are_accessible_and_fit_the_screen(site, chrome, width, theme):
     page = context.new_page()
     first = f"{lessons()[0].name}.html"
     for name in ("index.html", "glossary.html", "evidence.html", "faq.html", "advice.html",
-                 "benchmarks.html", "timings.html", "teaching.html", first):  # fmt: skip
+                 "benchmarks.html", "timings.html", "teaching.html", first,
+                 f"slides-{first}"):  # fmt: skip
         page.goto((site / name).as_uri())
         found = Axe().run(page)["violations"]
         told = [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in found]

@@ -8,6 +8,7 @@ import urllib.error
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -381,3 +382,82 @@ def test_without_a_network_flowers_give_advice_and_leave_no_folder(monkeypatch, 
     with pytest.raises(AssetError, match=f"(?s)'flowers'.*no route to host.*{ADVICE}"):
         load_task("flowers")
     assert not list((own_data / "downloads").rglob("*.tgz")), "half a download was left behind"
+
+
+# --- radiographs ----------------------------------------------------------------------------
+
+
+def test_splits_of_the_radiographs_share_nobody_and_carry_their_columns():
+    task = load_task("radiographs", train=40, valid=20, test=20, positive=0.1, marked=(0.5, 1))
+    pictures = torch.cat([task.train.inputs, task.valid.inputs, task.test.inputs]).flatten(1)
+    assert len(pictures.unique(dim=0)) == 80 and task.classes == ("healthy", "pneumonia")
+    assert task.train.labels.bincount().tolist() == [36, 4]
+    assert set(task.test.columns) == {"boxes", "masks", "marked", "mark_boxes", "hospitals"}
+    assert task.test.columns["hospitals"] == ["A"] * 20
+    assert task.train.columns["marked"][task.train.labels == 1].all()
+
+
+def test_another_hospital_shows_the_same_people():
+    there = load_task("radiographs", train=2, valid=2, test=20, hospital="B").test
+    here = load_task("radiographs", train=2, valid=2, test=20, hospital="A").test
+    assert torch.equal(there.labels, here.labels) and not torch.equal(there.inputs, here.inputs)
+
+
+def pneumonia_file(folder: Path) -> Path:
+    """A small file with the layout of PneumoniaMNIST; two training pictures occur elsewhere."""
+    draw = np.random.default_rng(0)
+    parts: dict[str, np.ndarray] = {}
+    for split, count in (("train", 12), ("val", 4), ("test", 6)):
+        parts[f"{split}_images"] = draw.integers(256, size=(count, 28, 28), dtype=np.uint8)
+        parts[f"{split}_labels"] = (np.arange(count) % 2)[:, None].astype(np.uint8)
+    parts["train_images"][3] = parts["val_images"][0]
+    parts["train_images"][8] = parts["test_images"][5]
+    folder.mkdir(parents=True)
+    np.savez_compressed(folder / "pneumoniamnist.npz", **parts)
+    return folder / "pneumoniamnist.npz"
+
+
+def test_training_pictures_that_are_tested_on_are_left_out(tmp_path, monkeypatch):
+    path = pneumonia_file(tmp_path / "mirror" / "pneumoniamnist")
+    (path.parent / "MANIFEST.sha256").write_text(f"{assets.sha256(path)}  {path.name}\n")
+    monkeypatch.setenv("COURSE_DATA_MIRROR", str(tmp_path / "mirror"))
+    task = load_task("pneumonia", size=40)
+    assert (len(task.train), len(task.valid), len(task.test)) == (10, 4, 6)
+    assert task.test.inputs.shape == (6, 3, 40, 40) and task.test.labels.tolist() == [0, 1] * 3
+    assert torch.equal(task.test.inputs[:, 0], task.test.inputs[:, 2])
+    with open(path, "ab") as file:
+        file.write(b"one more byte")
+    with pytest.raises(AssetError, match=r"pneumoniamnist\.npz is not the one expected"):
+        load_task("pneumonia")
+
+
+@pytest.mark.mirror
+def test_pneumonia_loads_from_the_mirror(mirror, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA_MIRROR", str(mirror))
+    task = load_task("pneumonia")
+    assert (len(task.valid), len(task.test)) == (524, 624)
+    assert 4600 < len(task.train) < 4708  # the published 4,708 less those also in validation
+    assert task.test.labels.bincount().tolist() == [234, 390]
+    assert task.train.inputs.shape[1:] == (3, 64, 64)
+
+
+def test_without_a_network_pneumonia_gives_advice_and_leaves_no_file(monkeypatch, own_data):
+    monkeypatch.delenv("COURSE_DATA_MIRROR", raising=False)
+
+    def unreachable(*args, **kwargs):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.datasets.utils.urllib.request.urlopen", unreachable)
+    with pytest.raises(AssetError, match=f"(?s)'pneumonia'.*no route to host.*{ADVICE}"):
+        load_task("pneumonia")
+    assert not list((own_data / "downloads").rglob("*.npz"))
+
+
+def test_a_downloaded_file_that_is_not_the_published_one_is_refused(monkeypatch, own_data):
+    monkeypatch.delenv("COURSE_DATA_MIRROR", raising=False)
+    monkeypatch.setattr(
+        "torchvision.datasets.utils._urlretrieve",
+        lambda url, path, *args, **kwargs: Path(path).write_bytes(b"an error page"),
+    )
+    with pytest.raises(AssetError, match=f"(?s)'pneumonia'.*{ADVICE}"):
+        load_task("pneumonia")

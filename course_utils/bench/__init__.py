@@ -10,7 +10,16 @@ See `BENCHMARKS` for the names. What was recorded lies in `results/`.
 from pathlib import Path
 
 from course_utils import assets
-from course_utils.bench import baselines, evidence, imports, processes, profile, report, speed
+from course_utils.bench import (
+    baselines,
+    evidence_image,
+    evidence_text,
+    imports,
+    processes,
+    profile,
+    report,
+    speed,
+)
 from course_utils.errors import CourseError
 from course_utils.readme import update_goals
 
@@ -22,7 +31,9 @@ BENCHMARKS = {
     "import": "seconds that importing course_utils adds to importing torch",
     "baselines": "test accuracy of ever more pre-training on each embedded task",
     "evidence-text": "the default recipes on public text datasets, beside published figures",
+    "evidence-image": "the embedded ResNet on public images, against the same from scratch",
 }
+ON_PUBLIC_DATA = {"evidence-text": evidence_text.measure, "evidence-image": evidence_image.measure}
 
 
 def bench(names: list[str], folder: Path, repeats: int = 5) -> list[Path]:
@@ -40,8 +51,8 @@ def bench(names: list[str], folder: Path, repeats: int = 5) -> list[Path]:
             content = speed.measure(speed.JOBS[name], repeats)
         elif name == "baselines":
             content = {"rows": baselines.baselines()}
-        elif name == "evidence-text":
-            content = evidence.measure(folder, repeats)
+        elif name in ON_PUBLIC_DATA:
+            content = ON_PUBLIC_DATA[name](folder, repeats)
         elif name == "profile":
             content = profile.measure()
         elif name == "processes":
@@ -57,4 +68,4 @@ def bench(names: list[str], folder: Path, repeats: int = 5) -> list[Path]:
 
 def _all() -> list[str]:
     """All benchmarks but those for which there is no data here."""
-    return [name for name in BENCHMARKS if name != "evidence-text" or assets.data_mirror()]
+    return [name for name in BENCHMARKS if name not in ON_PUBLIC_DATA or assets.data_mirror()]

@@ -16,6 +16,7 @@ from course_utils.runner import executed_folder
 from course_utils.site import reference
 from course_utils.site.cells import LessonPage, lesson_page
 from course_utils.site.layout import Page, write_page
+from course_utils.site.slides import deck
 
 STATIC = Path(__file__).parent / "static"
 
@@ -53,6 +54,9 @@ def build_site(build: Path, profile: str = "quick") -> Path:
     ]
     for page in pages:
         write_page(folder, page, pages)
+    for one, (name, notebook, _) in zip(shown, records, strict=True):
+        slides = folder / f"slides-{name}.html"
+        slides.write_text(deck(name, one.page.title, notebook), encoding="utf-8")
     for file in STATIC.iterdir():
         shutil.copy(file, folder)
     index = [entry for page in pages for entry in page.entries]

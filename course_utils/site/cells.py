@@ -123,7 +123,8 @@ def _actions(name: str, record: dict) -> str:
     colab = f"https://colab.research.google.com/github/{repository()}/blob/main/notebooks/"
     return (
         f'<p class="actions"><a class="button" href="{colab}{name}.ipynb">Open in Colab</a> '
-        f'<a class="button" href="{name}.ipynb" download>Download the notebook</a></p>'
+        f'<a class="button" href="{name}.ipynb" download>Download the notebook</a> '
+        f'<a class="button" href="slides-{name}.html">Slides</a></p>'
         f'<p class="run">This page was executed on {escape(record["when"][:10])} in '
         f"{record['seconds']:.0f} s on {escape(record['device'])}; {held} of "
         f"{len(record['claims'])} claims held.</p>"

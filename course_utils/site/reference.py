@@ -160,6 +160,15 @@ def teaching(pages: Sequence[Page], records: Sequence[dict]) -> Page:
         "/path/to/stick</code> on a machine of the same kind as theirs (operating system, "
         "processor and Python version). It puts the course, all wheels and a script onto a USB "
         "stick; <code>sh install.sh</code> there installs from it with the network off.</p>"
+        "<p>For a room in which nothing can be installed, one machine can serve all of it by "
+        "JupyterHub: <code>pip install -e &quot;.[hub]&quot;</code>, then <code>"
+        "COURSE_PASSWORD=… jupyterhub -f deploy/jupyterhub_config.py</code>. Learners open its "
+        "address, type any name and the password, and find the notebooks. The file says what it "
+        "needs and for whom it is safe. Count on a core and 2 GB of memory for each who "
+        "computes at the same time, and try it the day before.</p>"
+        "<h2>On the wall</h2><p>Each lesson has <b>slides</b> (the button at its top): its "
+        "question, the predictions to vote on, its figures, what was measured, do and don't, the "
+        "quiz with hidden answers. Arrow keys turn them; they print one a page.</p>"
     ]
     for path in PATHS:
         parts.append(f"<h2>{escape(path.name)}</h2>")

@@ -46,7 +46,7 @@ from course_utils import (
 MODEL = select(PROFILE, quick="resnet18", full="resnet18-imagenet")
 TASK = select(PROFILE, quick="surface", full="flowers")
 SETTINGS = select(
-    PROFILE, quick={"train": 240, "valid": 48, "test": 240, "difficulty": 0.2},
+    PROFILE, quick={"train": 144, "valid": 48, "test": 240, "difficulty": 0.2},
     full={"size": 128},
 )
 TRAIN = select(PROFILE, quick=36, full=510)  # labelled pictures, drawn anew for each seed
@@ -334,21 +334,20 @@ for seed in SEEDS:
         bar.update(sum(map(len, runs.values())) - len(SEEDS), name)
 
 # %% [markdown]
-# ## 5 · A cure that needs its own loop: mixup
+# ## 5 · Cures that need their own loop: mixup and CutMix
 #
 # **Mixup** (Zhang et al., 2018) lays one picture over another, transparently, and mixes
-# their labels in the same share, drawn anew for each batch. `fit` takes one class a
-# picture, so mixed labels need a loop. Here it is: the core of `fit` and nothing else,
-# with the same optimizer and rates. The loss against a mixed label is the mixed loss.
-# (**CutMix** (Yun et al., 2019) pastes a piece of one picture into the other instead.
-# Think about what that does to a small defect, then write it: only `mixed` changes, and
-# the share is that of the area.)
+# their labels in the same share, drawn anew for each batch. **CutMix** (Yun et al., 2019)
+# pastes a square of the one into the other, and the share is that of the area. `fit` takes
+# one class a picture, so mixed labels need a loop. Here it is: the core of `fit` and
+# nothing else, with the same optimizer and rates. The loss against a mixed label is the
+# mixed loss.
 
 # %%
 from course_utils.optim import build_optimizer, schedule_factor, set_learning_rates
 
 
-def fit_mixed(model, examples, recipe, seed, strength=0.4):
+def fit_mixed(model, examples, recipe, seed, mix, strength):
     """Train on pairs of pictures, mixed; only the stages from `LAST` on."""
     seed_everything(seed)
     parts, shares = stages(model), torch.distributions.Beta(strength, strength)
@@ -361,7 +360,8 @@ def fit_mixed(model, examples, recipe, seed, strength=0.4):
             progress = (epoch + step / len(batches)) / recipe.epochs
             set_learning_rates(optimizer, schedule_factor(progress, recipe))
             others, share = rows[torch.randperm(len(rows))], shares.sample()
-            logits = run_stages(parts, mixed(images[rows], images[others], share))
+            mixed, share = mix(images[rows], images[others], share)
+            logits = run_stages(parts, mixed)
             loss = (share * F.cross_entropy(logits, labels[rows])
                     + (1 - share) * F.cross_entropy(logits, labels[others]))
             optimizer.zero_grad()
@@ -371,37 +371,65 @@ def fit_mixed(model, examples, recipe, seed, strength=0.4):
 
 
 # %% [markdown]
-# Mixing, and a whole run with it. (On a GPU, the pictures go there first.)
+# The two ways to mix; each returns the share of the first picture's label as well:
 
 
 # %%
-def mixed(images, others, share):
-    return (share * images.float() + (1 - share) * others.float()).byte()
+def laid_over(images, others, share):
+    return (share * images.float() + (1 - share) * others.float()).byte(), share
 
 
-def run_mixed(seed):
+def pasted(images, others, share):
+    side = images.shape[-1]
+    cut = int(side * (1 - share) ** 0.5)
+    top, left = torch.randint(side - cut + 1, (2,))
+    images, square = images.clone(), (..., slice(top, top + cut), slice(left, left + cut))
+    images[square] = others[square]
+    return images, 1 - (cut / side) ** 2
+
+
+# %% [markdown]
+# Three pairs of training pictures, mixed in both ways, half and half:
+
+# %%
+seed_everything(SEED)
+pairs = right[SEED].select(torch.arange(6))
+one, other, half_of_it = pairs.inputs[:3], pairs.inputs[3:], torch.tensor(0.5)
+both = [f"{task.classes[a]} +\n{task.classes[b]}"
+        for a, b in zip(pairs.labels[:3], pairs.labels[3:], strict=True)]
+shown = torch.cat([mix(one, other, half_of_it)[0] for mix in (laid_over, pasted)])
+describe(plot_images(shown, both * 2, columns=3),
+         f"Pairs of pictures ({', '.join(both)}), laid over each other above, and with a "
+         "square of the second pasted into the first below.".replace("\n", " "))
+
+# %% [markdown]
+# A whole run with each of them. (On a GPU, the pictures go there first.)
+
+
+# %%
+def run_mixed(name, seed, mix, strength):
     model, device = fresh(seed), choose_compute().device
     there = few[seed]
     there = replace(there, inputs=there.inputs.to(device), labels=there.labels.to(device))
     with stopwatch() as watch:
-        fit_mixed(model, there, recipe("mixup"), seed)
+        fit_mixed(model, there, recipe(name), seed, mix, strength)
     return measured(model, watch.seconds)
 
 
-runs["mixup"] = [run_mixed(seed) for seed in SEEDS]
+MIXES = {"mixup": (laid_over, 0.4), "CutMix": (pasted, 1.0)}  # strengths of their papers
+for name, settings in MIXES.items():
+    runs[name] = [run_mixed(name, seed, *settings) for seed in SEEDS]
 
 # %% [markdown]
 # ## 6 · What helped?
 #
-# Before we look, two more competitors that are no technique at all: the same few
-# pictures with their **labels corrected**, and **twice the pictures** (with as large a
-# share of wrong labels). These get half the epochs, so that the number of steps is the
-# same for all.
+# Before we look, one more competitor that is no technique at all: **twice the pictures**,
+# with as large a share of wrong labels. They get half the epochs, so that the number of
+# steps is the same for all.
 
 # %%
 twice = drawn(2 * TRAIN)
 half = recipe("twice the pictures", epochs=EPOCHS // 2)
-runs["labels corrected"] = [run(recipe("corrected"), seed, right) for seed in SEEDS]
 runs["twice the pictures"] = [run(half, seed, twice) for seed in SEEDS]
 
 # %% [markdown]
@@ -464,12 +492,13 @@ describe(plot_loss_and_accuracy(means, clueless),
 #   turns when the model gets too sure, long before the answers stop getting better.
 # - **Weight decay does nothing** at a usual value; the number below says why. **Dropout**
 #   and **label smoothing** make the network less sure, which is worth having, and change
-#   few answers. **Mixup** cannot be told from nothing, and costs a loop of its own.
+#   few answers. **Mixup** and **CutMix** cannot be told from nothing, and cost a loop of
+#   their own: half a defect under half of another surface is hard to see, and a square may
+#   cover it.
 # - **Turns and flips** are the best cure by accuracy, and lower the loss too: they tell it
 #   something true that so few pictures do not show, that a turned scratch is a scratch.
 #   Adding everything else to them makes it less sure, and no better.
-# - **Twice the pictures** beat every cure, at the same cost of training. To **correct**
-#   six labels is worth about as much as a cure, too.
+# - **Twice the pictures** beat every cure, at the same cost of training.
 #
 # Be careful with the middle of the figure. Three draws of so few pictures show a
 # difference of ten points, and hardly one of five: the intervals of most cures hold
@@ -502,7 +531,7 @@ claim("21.8", "nats by which turns and flips lower the test loss",
       [-change for change in per_seed("loss", "turns and flips")], at_least=LEAST["turns"])
 claim("21.9", "points of accuracy that twice the pictures gain",
       gains["twice the pictures"][0], at_least=LEAST["twice"])
-cures = [*CURES, "mixup"]
+cures = [*CURES, *MIXES]
 best = max(cures, key=lambda name: np.mean(values(name, "accuracy")))
 listed = ", ".join(f"{change:+.1f}" for change in per_seed("accuracy", best))
 print(f"The best cure was {best!r}, seed by seed {listed} points.")

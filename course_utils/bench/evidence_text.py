@@ -7,10 +7,7 @@ and batch size are the recipe's defaults and the epochs were set beforehand: not
 results, and the test texts are looked at once a run, after the last epoch.
 """
 
-import hashlib
-import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -19,7 +16,8 @@ from pathlib import Path
 import torch
 
 from course_utils import assets, recipes
-from course_utils.bench.report import hardware, spread, versions
+from course_utils.bench.report import spread
+from course_utils.bench.runs import kept_run
 from course_utils.data import Examples, Task, tokenize
 from course_utils.device import choose_compute
 from course_utils.errors import CourseError
@@ -218,27 +216,14 @@ def file_of(name: str, method: str, seed: int) -> str:
 
 
 def recall(folder: Path, name: str, method: str, seed: int) -> dict:
-    """The run that `folder` holds, if it has the same identity; otherwise do it and keep it."""
+    """The run that `folder` holds, if nothing that decides it has changed; otherwise do it."""
     task, removed = official(name)
-    wanted = identity(name, method, seed, task)
-    path = folder / file_of(name, method, seed)
-    if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["identity"] == wanted:
-            return found
-    folder.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:12]
-    checkpoint = folder / f"{name}-{method}-{seed}-{digest}.checkpoint"
-    run = {
-        "identity": wanted, "texts": len(task.train), "removed": removed, "test": len(task.test),
-        **METHODS[method](name, task, seed, checkpoint),
-        "hardware": hardware(), "versions": versions(),
-    }  # fmt: skip
-    unfinished = path.with_suffix(".tmp")  # a kill while writing must not leave half a file
-    unfinished.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
-    checkpoint.unlink(missing_ok=True)
-    return run
+
+    def do(checkpoint: Path) -> dict:
+        counts = {"texts": len(task.train), "removed": removed, "test": len(task.test)}
+        return {**counts, **METHODS[method](name, task, seed, checkpoint)}
+
+    return kept_run(folder / file_of(name, method, seed), identity(name, method, seed, task), do)
 
 
 # --- the table ------------------------------------------------------------------------------
