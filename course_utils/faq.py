@@ -82,6 +82,30 @@ FAQ = (
         ("21.4", "21.5", "21.8", "21.10", "21.12"),
     ),
     Answered(
+        "ResNet or VGG: which network should I take?",
+        "What you do with it matters more: in both, fine-tuning beats frozen features by far, and "
+        "the late stages are the ones that have to move.",
+        ("20.2", "20.5", "20.15"),
+    ),
+    Answered(
+        "My classes are very unequal. Should I weight them?",
+        "Choose the threshold by what mistakes cost; that does the same as weights and leaves the "
+        "probabilities honest.",
+        ("22.1", "22.2", "22.3", "22.6"),
+    ),
+    Answered(
+        "How do I know that my model has not learnt a shortcut?",
+        "Look at slices, change the suspected sign on the same picture, and measure elsewhere; "
+        "then balance the groups. A good average hides it.",
+        ("22.9", "22.10", "22.13", "24.15"),
+    ),
+    Answered(
+        "Can I trust a heat map?",
+        "Only after a sanity check: one that stays the same when the weights are random explains "
+        "the picture, not the network.",
+        ("24.5", "24.8", "24.9"),
+    ),
+    Answered(
         "How do I choose the hyper-parameters?",
         "Find the learning rate first, on a logarithmic scale; a short finder run comes close. "
         "Random search and cleverer ones are hard to tell apart with a small budget. Report on "

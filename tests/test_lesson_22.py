@@ -99,6 +99,7 @@ WRONG_THRESHOLDS = {
     "no alarm cost": (lambda miss, alarm: 1 / (1 + miss), "does not use its cost"),
     "half": (lambda miss, alarm: 0.5, "both mistakes cost the same"),
     "outside": (lambda miss, alarm: miss - alarm, "between 0 and 1"),
+    "outside in one case": (lambda miss, alarm: 1 / miss, "threshold(1.0, 1.0) is 1;"),
     "nothing": (lambda miss, alarm: None, "it returns None"),
     "not finite": (lambda miss, alarm: math.nan, "it returns nan"),
     "another": (lambda miss, alarm: 0.1, "solve for p"),

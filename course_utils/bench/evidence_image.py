@@ -92,7 +92,7 @@ DATASETS = {
         "epochs are all that is given here.",
     ),
     "caltech101": Dataset(
-        "Caltech-101", load_caltech, 4,
+        "Caltech-101", load_caltech, 3,
         "93.4 with a network pre-trained on ImageNet (He et al., 2014)",
         "He et al. train on 30 pictures a class of full size, with a network that saw 1.2 million "
         "photographs of 224 pixels; ours saw 50,000 of 32, and here all are shrunk to 64.",

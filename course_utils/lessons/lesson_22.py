@@ -65,7 +65,8 @@ def people(name: str, count: int, share: float, seed: int = 0, hospital: str = "
 
     Args:
         name: "radiographs" (drawn) or "pneumonia" (PneumoniaMNIST, all its splits together; it
-            names no patients, so pictures of one child may be on both sides of a new split).
+            names no patients, so pictures of one child may be on both sides of a new split; and
+            two calls, also with other seeds, share pictures).
         count: people; fewer where a public dataset has not enough.
         share: of ill ones among them.
         seed: other seeds, other people.
@@ -325,8 +326,8 @@ def find_slice(answer: object) -> str | None:
         return f"that is a part of it: {told}{small}; which of your columns changes nothing?"
     if len(answer) == 1 and next(iter(answer.items())) in SLICE.items():
         return (
-            f"half of the answer: {told}. Within it, compare the values of the other columns: all "
-            "the failures come from one of them"
+            f"half of the answer: {told}. Within it, compare the values of the other columns: one "
+            "of them has most of the failures"
         )
     if len(answer) == 1:
         return f"{told}, as elsewhere or nearly so: look at two columns at once"
@@ -366,8 +367,9 @@ def cost_threshold(answer: object) -> str | None:
         return "right where an alarm costs 1; your function does not use its cost"
     if equals(lambda miss, alarm: 0.5):
         return "0.5 is right only where both mistakes cost the same"
-    if not all(0 < t < 1 for t in got):
-        return f"threshold{cases[2]} is {got[2]:.3g}; a probability between 0 and 1 is asked for"
+    for case, t in zip(cases, got, strict=True):
+        if not 0 < t < 1:
+            return f"threshold{case} is {t:.3g}; a probability between 0 and 1 is asked for"
     return (
         "at the threshold both choices cost the same: an alarm costs (1 - p) * alarm on average, "
         "no alarm p * miss; solve for p"

@@ -326,7 +326,7 @@ BOX = [20.0, 4.0, 26.0, 10.0]  # columns 20 to 25, rows 4 to 9
 def pointing_game(answer: object) -> str | None:
     """Try the handed-in function on maps whose largest value is known."""
     if not callable(answer):
-        return "a function is asked for: def pointing(maps, boxes, tolerance): …"
+        return "a function is asked for: def pointing_game(maps, boxes, tolerance): …"
 
     def ask(points, boxes, tolerance=0):
         return answer(*_exercise(points, boxes), tolerance)
@@ -355,7 +355,7 @@ def _on_boxes(share: float, ask: Callable) -> str | None:
     if np.isnan(share):
         return "it returns nan, although both boxes are numbers"
     if share > 1:
-        return "it returns more than 1: divide the number of hits by the number of pictures"
+        return "it returns more than 1: divide the hits by the number of pictures (no percent)"
     if float(ask([(5, 22)], [BOX])) == 0 or float(ask([(22 - 10, 5)], [[4.0, 10, 10, 20]])) == 0:
         return (
             "a maximum inside the box counts as a miss. Boxes are x0, y0, x1, y1 with x across "

@@ -38,23 +38,25 @@ SCREENED = select(PROFILE, quick=1600, full=1700)  # people of whom few are ill
 PEOPLE = select(PROFILE, quick=800, full=2800)  # half of them ill, for the second part
 ELSEWHERE = select(PROFILE, quick=160, full=600)  # at another hospital
 PREVALENCE = 0.1
-SPLITS = [SEED + i for i in range(5)]  # every result is measured on five random splits
+SPLITS = [SEED + i for i in range(5)]  # all heads are measured on five random splits
 EPOCHS = select(PROFILE, quick=3, full=5)
 # Bounds of claims. Real pneumonia is easier to see than our drawings, so all is milder.
 LEAST = select(
     PROFILE,
     quick={"accuracy": 3, "cost": 0.6, "net": 15, "error": 0.1, "left": 0.5, "shift": 0.4,
-           "flip": 40, "worst": 45, "tuned": 25, "cure": 20, "more": 20, "away": 5},
+           "flip": 40, "worst": 45, "tuned": 25, "cure": 20, "more": 20, "weights": 12,
+           "away": 5},
     full={"accuracy": 9, "cost": 0.95, "net": 3, "error": 0.01, "left": 0.2, "shift": 0.7,
-          "flip": 4, "worst": 92, "tuned": 1, "cure": 2, "more": 2, "away": -10})
+          "flip": 4, "worst": 92, "tuned": 1, "cure": 2, "more": 2, "weights": 1,
+          "away": -10})
 
 # %% [markdown]
 # ## 1 · The pictures
 #
 # In `quick` these are **drawings, not patients**: they have the geometry and the traps of
-# chest radiographs, and we know where each opacity is. Nothing medical can be concluded
-# from them. (`full` takes real ones, PneumoniaMNIST, at 28 pixels. They are for learning,
-# too, and not for any clinic.)
+# chest radiographs, and we know where each *opacity* is, the whitish cloud in a lung that
+# pneumonia makes. Nothing medical can be concluded from them. (`full` takes real ones,
+# PneumoniaMNIST, at 28 pixels. They are for learning, too, and not for any clinic.)
 
 # %%
 screened = people(TASK, SCREENED, PREVALENCE, SEED)
@@ -98,8 +100,8 @@ def head(x, y, weights=None, **settings):
 
 # %% [markdown]
 # **Baseline:** "healthy" to everybody, which needs no training. Then the **plain** head,
-# and one with **class weights**, for which each ill person counts as much as all the
-# healthy ones for whom he stands (it is the same as drawing ill people more often).
+# and one with **class weights**: an ill person counts as much as nine healthy ones, so
+# that both classes weigh the same (as if ill people were drawn nine times as often).
 
 
 # %%
@@ -123,7 +125,9 @@ for seed in SPLITS:
                      "y test": truth[test], "p test": p_test})
 
 # %% [markdown]
-# What each head reaches with an alarm from a probability of 0.5 on:
+# What each head reaches with an alarm from a probability of 0.5 on. The last two columns
+# need no threshold: the AUC, and the *average precision*, which is the precision averaged
+# over all levels of recall (guessing has the prevalence):
 
 # %%
 from sklearn.metrics import average_precision_score
@@ -161,10 +165,11 @@ for name in HEADS:
 show_table(rows, f"{100 * PREVALENCE:.0f} % are ill; medians of five splits, and ranges")
 
 # %% [markdown]
-# **The first surprise.** By accuracy, the plain head is as good as a rule that helps
-# nobody, and class weights look like a disaster. Yet both heads *rank* people about
-# equally well, and the AUC needs no threshold. Here are all thresholds of one split, and
-# the AUC's 95 % interval; so few ill people make it wide.
+# **The first surprise.** By accuracy, the plain head is hardly better than a rule that
+# helps nobody, and class weights look worse than that rule. Yet both heads *rank* people
+# about equally well. Here are all thresholds of one split: the ROC curve (recall over the
+# share of false alarms; the AUC is the area under it) and the precision over recall. The
+# AUC's 95 % interval is wide, for there are few ill people.
 
 # %%
 from course_utils.lessons.lesson_22 import bootstrap, plot_roc_and_pr
@@ -236,6 +241,7 @@ claim("22.4", "cost of class weights over that of the plain head, each at its ow
 #
 # Not everybody agrees on the twenty. A **decision curve** (Vickers and Elkin, 2006) shows
 # the net benefit for every price: at the threshold t, a miss is worth (1 − t) / t alarms.
+# (The vertical line is our twenty.)
 
 # %%
 THRESHOLDS = np.linspace(0.02, 0.4, 39)
@@ -251,30 +257,34 @@ def decisions(name, same_for_all=None):
 
 lines = {"plain head": decisions("plain"), "class weights": decisions("class weights"),
          "everybody": decisions("plain", 1.0), "nobody": decisions("plain", 0.0)}
-told = "; ".join(f"{name} {line[8]:.3f}" for name, line in lines.items())
+told = "; ".join(f"{name} {line[8]:z.3f}" for name, line in lines.items())
 describe(plot_decisions(THRESHOLDS, lines, [1 / (1 + MISS)]),
          f"Net benefit over thresholds. At {THRESHOLDS[8]:.2f}: {told}. A line marks the "
          f"threshold {1 / (1 + MISS):.3f} of our cost.")
 
 # %% [markdown]
-# At the far left, where a miss is dearest, "everybody" is nearly as good as the model. From
+# At the far left, where a miss is dearest, "everybody" is about as good as the model. From
 # there on the plain head is worth having. Class weights are not: acted on at the same
-# thresholds they do hardly better than "everybody", and soon worse than doing nothing,
-# for their 0.3 means what 0.1 should. **Whoever acts on probabilities needs right ones.**
+# thresholds they do hardly better than "everybody", and soon worse than doing nothing.
+# They make the odds of illness about nine times too high, so their 0.5 means about what
+# 0.1 should. **Whoever acts on probabilities needs right ones.**
 
 # %%
 rivals = np.maximum(lines["everybody"], lines["nobody"])
 middle = (THRESHOLDS > 0.095) & (THRESHOLDS < 0.205)
 claim("22.5", "ill people found a thousand, net, above the better of everybody and nobody "
-      "(thresholds 0.1 to 0.2)", 1000 * float((lines["plain head"] - rivals)[middle].mean()), at_least=LEAST["net"])
+      "(thresholds 0.1 to 0.2)",
+      1000 * float((lines["plain head"] - rivals)[middle].mean()), at_least=LEAST["net"])
 
 # %% [markdown]
 # ## 4 · Are the probabilities right?
 #
 # A model is **calibrated** if of those to whom it gives 0.2, one in five is ill (lesson
-# 02). The *expected calibration error* is the mean gap. Two cures are fitted on
-# validation. A **temperature** (Guo et al., 2017) multiplies the logit by one number; a
-# **scale and a shift** (Platt, 1999) also adds one.
+# 02). For the *expected calibration error* people are sorted by their probability into
+# eight bins; it is the mean gap between a bin's probability and its share of ill people
+# (chance alone leaves some gap). Two cures are fitted on validation. Both act on the
+# *logit*, the logarithm of the odds p / (1 − p). A **temperature** (Guo et al., 2017)
+# divides it by one number; a **scale and a shift** (Platt, 1999) also adds one.
 
 # %%
 from course_utils.lessons.lesson_22 import calibration_error, plot_reliability
@@ -307,7 +317,9 @@ show_table(
 )
 
 # %% [markdown]
-# The same as a *reliability diagram*: on the dotted line, probabilities are right.
+# The same as a *reliability diagram*: a dot is a bin, and on the dotted line probabilities
+# are right. Look at the plain head's last dot, too: above the line means that the head is
+# too modest there, which a strong regularisation (the small C) can do.
 
 # %%
 together = {name: tuple(np.concatenate([run[key] for run in found])
@@ -320,9 +332,9 @@ describe(plot_reliability(together),
 
 # %% [markdown]
 # **The second surprise.** The usual cure does not cure this. A temperature turns
-# confidence up or down around one half; class weights multiply the *odds* of illness by a
-# constant, which is a **shift** of the logits. So a shift is what mends it. Neither
-# changes the ranking: the last column stays.
+# confidence up or down around one half; class weights multiply the *odds* of illness by
+# (nearly) a constant, which is a **shift** of the logits. So a shift is what mends it.
+# Neither cure changes the ranking: the AUC stays.
 
 # %%
 def left(cure):
@@ -381,9 +393,9 @@ def marks(labels, habit, draw):
 
 
 # %% [markdown]
-# Five times we draw training people, more people who may be added, and test people. All
-# marks follow the habit. A test person is measured in **both** versions, so each of the
-# four groups (ill or healthy, with or without the mark) has many members.
+# Five times we draw training people, more people who may be added, and test people. In
+# training, marks follow the habit. A test person is measured in **both** versions, so each
+# of the four groups (ill or healthy, with or without the mark) has many members.
 
 # %%
 from course_utils.lessons.lesson_22 import by_group
@@ -434,10 +446,12 @@ told = ", ".join(f"{place} {np.median(bar):.0f} %" for place, bar in bars.items(
 describe(plot_bars(bars, "right answers (%)", chance=50), f"Accuracy of the head: {told}.")
 
 # %% [markdown]
-# At its own hospital, on people it has never seen, the head is excellent: any honest test
-# with *these* pictures confirms it. With marks at random it does worse on the same people,
-# and worse still at hospital B, which also has a poorer machine. Where does it fail?
-# **By slice:**
+# At its own hospital, on people it has never seen, the head looks good: any honest test
+# with *these* pictures confirms it. (Mind the baseline: by the habit, a rule that looks at
+# nothing but the P is right for nine in ten.) With marks at random it does worse on the
+# same people, and worse still at hospital B, which also has a poorer machine. (`full` has
+# one hospital. Its B is made of the same pictures, some of them those of training people,
+# darker and noisier.) Where does the head fail? **By slice:**
 
 # %%
 from course_utils.lessons.lesson_22 import GROUPS
@@ -462,9 +476,9 @@ from course_utils.lessons.lesson_22 import plot_swap
 
 p = [plain.predict_proba(version[test])[:, 1] for version in seen]
 describe(plot_swap(*p, ill[test]),
-         f"Probability of illness with the mark over that without it. Nearly all points lie "
-         f"above the diagonal; the mark raises it from {p[0].mean():.2f} to "
-         f"{p[1].mean():.2f} on average.")
+         f"Probability of illness with the mark over that without it. {(p[1] > p[0]).mean():.0%} "
+         f"of the points lie above the diagonal; on average it is {p[0].mean():.2f} without "
+         f"the mark and {p[1].mean():.2f} with it.")
 
 # %%
 claim("22.9", "percent of the answers that flip when a P is put on the same picture",
@@ -531,10 +545,10 @@ claim("22.11", "percent of the fine-tuned network's answers that a P flips",
       by_tuned["flips"], at_least=LEAST["tuned"])
 
 # %% [markdown]
-# It may have learnt more about lungs, but the letter still decides. What fits the training
-# pictures best is the P, whoever looks for what fits best. More training, a larger
-# network, a better optimizer lead to the same place: **the data say that the P means
-# illness.** So the data must say something else.
+# It may have learnt more about lungs, but the letter still turns many answers. No setting
+# of the training tells a network that the P is no illness, for what it is asked to fit are
+# these pictures, and **the data say that the P means illness.** So the data must say
+# something else.
 
 # %%
 predict("22.4")
@@ -545,11 +559,14 @@ predict("22.4")
 # - **more of the usual**: as many extra people, with the usual marks. (The control: is it
 #   the balance that helps, or just more data?)
 # - **groups weighted**: no extra person; in training, each of the four groups counts the
-#   same (Sagawa et al., 2020, show that this simple change is a strong baseline).
+#   same (Idrissi et al., 2022, find so simple a balance hard to beat; Sagawa et al., 2020,
+#   train for the worst group itself).
+# - **more, weighted**: the extra people with the usual marks, and groups weighted.
 # - **head retrained**: only on the extra people, with the mark as frequent among healthy
 #   as among ill (Kirichenko, Izmailov and Wilson, 2023: retraining the last layer is
 #   often enough, for the features know more than the shortcut).
-# - **both together**: usual and extra people, groups weighted.
+# - **both together**: the training people, the extra people of the line before, and groups
+#   weighted.
 
 # %%
 def evenly(labels, habit):
@@ -565,6 +582,7 @@ def cured(seed):
     mixed = np.concatenate([usual[:len(train)], marks(ill[extra], FAIR, draw)])
     sets = {"more of the usual": (rows, usual, None),
             "groups weighted": (train, usual[:len(train)], "evenly"),
+            "more, weighted": (rows, usual, "evenly"),
             "head retrained": (extra, mixed[len(train):], "evenly"),
             "both together": (rows, mixed, "evenly")}
     for name, (who, habit, weights) in sets.items():
@@ -574,7 +592,7 @@ def cured(seed):
 
 
 # %% [markdown]
-# All four on the five splits, and the plain head again:
+# All five on the five splits, and the plain head again:
 
 # %%
 for seed in SPLITS:
@@ -612,13 +630,15 @@ show_table([{"network": name, "worst group": f"{min(found[g] for g in GROUPS):.0
 
 # %% [markdown]
 # **The answer.** More data of the same kind teaches the same shortcut. The balance
-# is what helps, and it costs points at the own hospital: there the P *is* a hint, and who
-# gives it up loses what it was worth. That is the price of a model that works on the ill
-# without a mark, and an average at home can never show why to pay it.
+# is what helps, and most of it comes from the **weights**, which cost nothing: even the
+# usual people, weighted, do much better. To choose the extra people in balance adds a
+# little to that. And balance costs points at the own hospital: there the P *is* a hint, and who gives it up loses what it
+# was worth. That is the price of a model that works on the ill without a mark, and an
+# average at home can never show why to pay it.
 #
 # **At hospital B** two things are mixed. Without the shortcut the *ranking* there gets
 # much better (the AUC). Not all of that arrives in the accuracy: B's darker pictures
-# shift all probabilities, so 0.5 need not be the threshold there. The mark was one
+# can shift all probabilities, so 0.5 need not be the threshold there. The mark was one
 # difference, the machine is another. It needs what sections 3 and 4 did: some labelled
 # people from B, for a shift and a threshold of its own.
 
@@ -627,11 +647,15 @@ def gained(way, than, what="worst group"):
     return [a - b for a, b in zip(values(way, what), values(than, what), strict=True)]
 
 
-claim("22.12", "points in the worst group that extra people in balance gain",
+claim("22.12", "points in the worst group that both together gain over the plain head",
       gained("both together", "plain"), at_least=LEAST["cure"])
-claim("22.13", "points in the worst group by which they beat as many extra usual people",
+claim("22.13", "points in the worst group by which both beat as many extra usual people",
       gained("both together", "more of the usual"), at_least=LEAST["more"])
-claim("22.14", "points of AUC that they gain at hospital B",
+claim("22.15", "points in the worst group that weights alone gain, on the same people",
+      gained("more, weighted", "more of the usual"), at_least=LEAST["weights"])
+claim("22.16", "further points there by choosing the extra people in balance as well",
+      gained("both together", "more, weighted"), at_most=15)
+claim("22.14", "points of AUC that both together gain at hospital B",
       gained("both together", "plain", "100 AUC at B"), at_least=LEAST["away"])
 
 # %% [markdown]
@@ -728,7 +752,9 @@ quiz("22")
 # *Decision curve analysis: a novel method for evaluating prediction models*. · Guo,
 # Pleiss, Sun and Weinberger (2017), *On calibration of modern neural networks*. · Platt
 # (1999), *Probabilistic outputs for support vector machines*. · Sagawa, Koh, Hashimoto
-# and Liang (2020), *Distributionally robust neural networks for group shifts*. ·
+# and Liang (2020), *Distributionally robust neural networks for group shifts*. · Idrissi,
+# Arjovsky, Pezeshki and Lopez-Paz (2022), *Simple data balancing achieves competitive
+# worst-group-accuracy*. ·
 # Kirichenko, Izmailov and Wilson (2023), *Last layer re-training is sufficient for
 # robustness to spurious correlations*. · Geirhos et al. (2020), *Shortcut learning in
 # deep neural networks*. · Kermany et al. (2018), *Identifying medical diagnoses and

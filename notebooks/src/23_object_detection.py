@@ -51,7 +51,7 @@ MODEL = select(PROFILE, quick="resnet18", full="resnet18-imagenet")
 PICTURES = select(PROFILE, quick="trays", full="blood cells")
 SETTINGS = select(PROFILE, quick={"train": 200, "test": 100, "difficulty": 0.2},
                   full={"train": 205, "test": 72, "size": (240, 320)})
-EPOCHS, SCRATCH_EPOCHS = select(PROFILE, quick=(12, 8), full=(40, 27))
+EPOCHS, SCRATCH_EPOCHS = select(PROFILE, quick=(9, 6), full=(40, 27))
 BATCH, LEARNING_RATE = 8, 3e-3
 SEEDS = [SEED, SEED + 1, SEED + 2]
 DEVICE = choose_compute().device

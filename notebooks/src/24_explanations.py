@@ -41,8 +41,8 @@ from course_utils.lessons.lesson_24 import (
 )
 
 # %% [markdown]
-# The settings. The pictures and their boxes are the same in both profiles; `full` makes
-# them larger.
+# The settings. Pictures and boxes are drawn in the same way in both profiles; `full` takes
+# more and larger ones.
 
 # %%
 MODEL = select(PROFILE, quick="resnet18", full="resnet18-imagenet")
@@ -56,7 +56,7 @@ PICTURES = select(PROFILE, quick=20, full=60)  # to explain, for each seed
 FEW = PICTURES // 2  # of them for what takes many passes
 STEPS = select(PROFILE, quick=8, full=32)  # of integrated gradients
 TOLERANCE = SIZE // 32  # pixels beside a box that still count
-# A grid of layer4 has 2 x 2 places in quick and 7 x 7 in full: it points better there.
+# Bounds of claims. Larger pictures have finer grids, so much is different in full.
 LEAST = select(PROFILE, quick={"layer": 25, "edges": 15},
                full={"layer": -50, "edges": -60})
 
@@ -117,12 +117,14 @@ show_table(
 # ## 2 · Baselines that know no network
 #
 # - **Centre**: always point at the middle.
-# - **Edges**: point where brightness changes most. It is a filter from 1968.
+# - **Edges**: point where brightness changes most. It is a filter from 1968 (Sobel's).
 #
 # The **pointing game** (Zhang et al., 2016): an explanation is a hit if its largest value
-# lies in the defect's box, or no more than `TOLERANCE` pixels beside it. A box is large
-# or small, so a map of noise tells what chance would give.
+# lies in the defect's box, or no more than `TOLERANCE` pixels beside it. A large box is
+# easily hit, so a map of **noise** tells what chance would give.
 
+# %%
+predict("24.2")
 
 # %%
 def noise(images):
@@ -140,17 +142,14 @@ pointing = {name: [points(find(some.inputs), some) for some in shown]
             for name, find in blind.items()}
 {name: f"{np.median(values):.0f} %" for name, values in pointing.items()}
 
-# %%
-predict("24.1")
-predict("24.2")
-
 # %% [markdown]
 # ## 3 · Grad-CAM by hand
 #
 # The output of a stage is a stack of small maps, one for each feature. **Grad-CAM**
 # (Selvaraju et al., 2017) asks how much the class's output would grow with each feature,
-# averages that over the places, and adds up the maps with these weights. With a model
-# that is a list of stages: run up to the stage, and from there on with a gradient.
+# averages that over the places, adds up the maps with these weights, keeps what is
+# positive, and enlarges it to the picture. With a model that is a list of stages: run up
+# to the stage, and from there on with a gradient.
 
 
 # %%
@@ -187,9 +186,10 @@ claim("24.1", "largest difference of our Grad-CAM from Captum's, as a share of i
 # ## 4 · Gradients, and gradients along a way
 #
 # The plain **gradient** says which pixels would change the output if they changed a
-# little (Simonyan et al., 2014). **Integrated gradients** (Sundararajan et al., 2017) adds
-# gradients up along the way from a *baseline input* to the picture. Its promise is
-# **completeness**: all attributions together are the difference of the two outputs.
+# little (Simonyan et al., 2014). **Integrated gradients** (Sundararajan et al., 2017)
+# averages the gradients along the way from a *baseline input* to the picture, and
+# multiplies each pixel's by how far it has changed. Its promise is **completeness**: all
+# attributions together are the difference of the two outputs.
 
 
 # %%
@@ -246,8 +246,13 @@ claim("24.2", "gap of completeness with 16 steps, as a share of that with 2 step
 
 # %% [markdown]
 # ## 5 · Who points best?
-#
-# All maps of all three networks. (The sign is dropped: a pixel may speak against a class.)
+
+# %%
+predict("24.1")
+
+# %% [markdown]
+# All maps of all three networks. (The sign of a gradient is dropped: a pixel matters, too,
+# if it speaks against the class.)
 
 
 # %%
@@ -311,12 +316,12 @@ describe(plot_bars(pointing, "largest value in the box (% of pictures)"),
 
 # %% [markdown]
 # **Two surprises.** The *last* stage, which most tutorials take, is worse here than the
-# middle of the picture: its grid is too coarse to point. The finer grid of `layer2` does
-# best of the three, in this network and at this size. And the **edge detector**, which has never seen a
-# network, points better than Grad-CAM at both later stages, and is not far from the
-# best. On a plate a scratch is a strong edge. The pointing game asks whether a map
-# agrees with *us*. It cannot ask whether it is about the network. (The mask tells a
-# little more: edges find the defect, and much else beside it.)
+# middle of the picture: at 64 pixels its grid is too coarse to point. The finer grid of
+# `layer2` does best of the three, in this network and at this size. And the **edge
+# detector**, which has never seen a network, points better than Grad-CAM at both later
+# stages, and keeps up with the best. On a plate a scratch is a strong edge. The pointing
+# game asks whether a map agrees with *us*. It cannot ask whether it is about the network.
+# (The mask tells a little more: edges find the defect, and much else beside it.)
 
 # %%
 def gains(scores, name, than):
@@ -382,11 +387,10 @@ show_table(
 
 # %% [markdown]
 # **Edges pass this exam, too.** They are far ahead of noise, and beside the gradient and
-# Grad-CAM: who of these three is ahead changes with the pictures drawn. The defects
-# *are* edges, and the network uses them. Integrated gradients do best. Be careful with
-# that: their way begins at the same blurred picture that deletion puts in, so the exam
-# was set in their favour. And a half-deleted picture is one such as the network has
-# never seen.
+# Grad-CAM: who of these three is ahead, so few pictures cannot settle. The defects *are*
+# edges, and the network uses them. Where integrated gradients are ahead, be careful:
+# their way begins at the same blurred picture that deletion puts in, so the exam was set
+# in their favour. And a half-deleted picture is one such as the network has never seen.
 
 # %%
 claim("24.6", "area under deletion that noise has more than integrated gradients",
@@ -425,7 +429,8 @@ CHECKED = {
 }
 
 # %% [markdown]
-# How much do the maps' ranks still agree with those of the trained network?
+# How much do the maps still agree with those of the trained network? The *rank correlation*
+# compares in which order two maps put the pixels: 1 is the same order, 0 is none in common.
 
 # %%
 names = [part.name for part in stages(models[0]) if part.parameters][::-1]
@@ -452,8 +457,9 @@ describe(axes, f"Agreement of maps with those of the trained network, as its sta
 # %% [markdown]
 # **Cause.** The edge detector takes the picture and nothing else. That its maps lie on
 # defects is true and beside the point. **Cure.** Do this check before you look at any
-# map: it needs no box and no label. How far a method falls says how much of its map was
-# the network's; what it keeps with everything random comes from the picture.
+# map: it needs no box and no label. How far a method falls hints at how much of its map
+# was learnt; what it keeps with everything random comes from the picture, and from how
+# the network is built.
 
 # %%
 claim("24.8", "rank correlation of the edge detector's maps with everything random",
@@ -467,7 +473,7 @@ claim("24.10", "rank correlation of the gradient's maps with everything random",
 # ## 8 · Which words?
 #
 # The same questions about texts. A frozen encoder with a linear head reads reviews
-# (lesson 10). We explain reviews that it gets right, in three groups.
+# (lesson 10). We explain reviews that it gets right, in three groups, to see the spread.
 
 # %%
 reviews = load_task(TEXTS, **({"seed": SEED} if TEXTS == "sst2" else {}))
@@ -563,9 +569,10 @@ describe(plot_bars(drops, "fall of the class's probability (points)"),
 
 # %% [markdown]
 # Where a network **looks** is not what its answer **rests on**: taking away what is most
-# attended to does far less (Jain and Wallace, 2019, saw the like). Attention weights
-# say how information is mixed, not what for, and have no sign. Leaving out is again
-# examined with its own question, and costs a pass for each word.
+# attended to does far less (Jain and Wallace, 2019, saw the like in other networks).
+# Attention weights say how information is mixed, not what for; they have no sign, and are
+# the same for every class. Leaving out is again examined with its own question, and costs
+# a pass for each word.
 
 # %%
 claim("24.11", "points that integrated gradients' three words lower more than chance's",
@@ -593,8 +600,8 @@ for name, marked in {"biased": BIASED, "fair": FAIR}.items():
 
 # %% [markdown]
 # Both are asked about ill people whose pictures all bear the mark: where does Grad-CAM
-# for "pneumonia" point? The mark is smaller than a cell of layer2's grid, so here half a
-# cell beside it counts as a hit.
+# for "pneumonia" point? The mark of `quick` is smaller than a cell of layer2's 8 x 8 grid,
+# so here half such a cell beside it counts as a hit, and chance hits it more often, too.
 
 # %%
 tests = {name: load_task("radiographs", marked=marked, **{**DRAWN, "train": 20}).test
@@ -610,8 +617,16 @@ for name, (learner, accuracy) in learners.items():
         **{f"maximum in the {what} (%)":
            100 * hits(found, ill.columns[column], HALF_A_CELL).double().mean().item()
            for what, column in {"mark": "mark_boxes", "opacity": "boxes"}.items()}})
-area_of_mark = inside(ill.columns["mark_boxes"], (SIZE, SIZE)).double().mean().item()
-show_table(audit, f"Two networks; the mark's box is {area_of_mark:.0%} of the picture")
+
+# %% [markdown]
+# Next to it what chance would give, the half cell beside each box counted in:
+
+# %%
+beside = HALF_A_CELL * torch.tensor([-1, -1, 1, 1])
+chance = {column: inside(ill.columns[column] + beside, (SIZE, SIZE)).double().mean().item()
+          for column in ("mark_boxes", "boxes")}
+show_table(audit, f"Two networks; by chance {chance['mark_boxes']:.0%} would count as in the "
+                  f"mark, and {chance['boxes']:.0%} as in the opacity")
 
 # %%
 chosen = torch.arange(3)
@@ -626,8 +641,8 @@ describe(plot_maps(ill.inputs[chosen], drawn, ill.columns["mark_boxes"][chosen],
 # %% [markdown]
 # The biased network looks better by its own test, whose pictures have the same bias. The
 # map says in one glance what no accuracy on such a test can. But look at the *fair*
-# network's maps: some point at the mark as well, and few at the opacity; whatever stands
-# out draws them. A map raises a suspicion. To settle it, **take the mark away** and ask
+# network's row: compare both shares with what chance would give. Whatever stands out may
+# draw a map. So a map raises a suspicion. To settle it, **take the mark away** and ask
 # again. The same people were drawn with and without it:
 
 
@@ -646,7 +661,7 @@ describe(plot_bars(falls, "fall of the probability of pneumonia without the mark
          + ", ".join(f"{name} {fall:.0f} points" for name, fall in falls.items()) + ".")
 
 # %% [markdown]
-# That is proof, and it needed something that a map does not give: we had to *know* what
+# That settles it, and it needed something that a map does not give: we had to *know* what
 # to take away. Explanations show a shortcut to those who look for one.
 
 # %%
@@ -662,9 +677,9 @@ claim("24.16", "points by which the fair network's changes, up or down",
 # %% [markdown]
 # ## 10 · Exercise: the pointing game
 #
-# Write `pointing(maps, boxes, tolerance)`: the **share** of pictures whose largest value
-# lies in the box, or at most `tolerance` pixels beside it. `maps` is (n, H, W); `boxes` is
-# (n, 4) with x0, y0, x1, y1, where x1 and y1 are one past the last pixel. Pictures
+# Write `pointing_game(maps, boxes, tolerance)`: the **share** of pictures whose largest
+# value lies in the box, or at most `tolerance` pixels beside it. `maps` is (n, H, W);
+# `boxes` is (n, 4) with x0, y0, x1, y1, where x1 and y1 are one past the last pixel. Pictures
 # without a defect have a box of nan, and do not count at all.
 
 # %%
