@@ -63,7 +63,7 @@ class Scenes:
     """Pictures and the true boxes in each.
 
     Attributes:
-        images: (B, 3, H, W), uint8.
+        images: (B, 3, H, W), uint8; for a detector, H and W are multiples of `STRIDE`.
         truth: a `Found` for each picture.
         classes: their names.
     """
@@ -325,7 +325,7 @@ def decode(codes: Tensor, points: Tensor, stride: int = STRIDE) -> Tensor:
     """From a cell's four numbers to its box.
 
     The first two move the centre away from the cell's, in cells; the others are logarithms of
-    width and height, in cells (Redmon et al., 2016, and most of its successors).
+    width and height, in cells (as in YOLOX: Ge et al., 2021).
 
     Args:
         codes: (…, G, 4).
@@ -362,6 +362,8 @@ def coco_ap(
 ) -> dict[str, float]:
     """Average precision in percent, as COCO defines it and pycocotools computes it.
 
+    Of each class the 100 surest boxes of a picture count.
+
     Args:
         found, truth: boxes of each picture.
         classes: their names.
@@ -369,7 +371,8 @@ def coco_ap(
 
     Returns:
         "AP" (mean over IoUs from 0.5 to 0.95), "AP50", one of each class at an IoU of 0.5 and one
-        of each size at an IoU of 0.5. NaN where there is nothing to find.
+        of each size at an IoU of 0.5. NaN where there is nothing to find; all 0 if no box at all
+        was found.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

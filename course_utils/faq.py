@@ -83,9 +83,9 @@ FAQ = (
     ),
     Answered(
         "ResNet or VGG: which network should I take?",
-        "What you do with it matters more: in both, fine-tuning beats frozen features by far, and "
-        "the late stages are the ones that have to move.",
-        ("20.2", "20.5", "20.15"),
+        "The one that is better on the pictures of its pre-training. What you do with it is the "
+        "same for both: fine-tuning beats frozen features, and the late stages have to move.",
+        ("20.2", "20.13", "20.15"),
     ),
     Answered(
         "My classes are very unequal. Should I weight them?",

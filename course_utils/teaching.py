@@ -135,7 +135,7 @@ MISCONCEPTIONS = {
            Misconception("More data of the same kind cures a shortcut.",
                          "It teaches the same shortcut; balanced groups help.", "22.13"),),
     "23": (Misconception("A falling loss means that something is learnt.",
-                         "Nearly all answers are right, and next to nothing is found.", "23.15"),),
+                         "Nearly all answers are right, and little is found.", "23.15"),),
     "24": (Misconception("A heat map on the right spot shows what the network looks at.",
                          "A filter that knows no network finds the spot better.", "24.5"),),
     "40": (Misconception("A clever search finds clearly better settings than chance.",

@@ -64,6 +64,7 @@ def negative_once(a, b):
 @pytest.mark.parametrize("answer, word", [
     (right, None),
     (lambda a, b: torch.tensor(right(a, b)), None),
+    (lambda a, b: round(right(a, b), 3), None),
     (one_more, "one pixel more"),
     (lambda a, b: both(a, b) / (area(a) + area(b)), "counts twice"),
     (lambda a, b: both(a, b) / area(a), "first box only"),
@@ -128,7 +129,7 @@ def test_threshold(answer, word):
 
 def test_what_is_in_a_picture_in_words():
     some = Found.true(torch.zeros(3, 4), torch.tensor([1, 0, 1]))
-    assert counted(some, ("a", "b", "c")) == "1 a, 2 b"
+    assert counted(some, ("a", "b", "c")) == "1 × a, 2 × b"
     assert counted(some.select(torch.tensor([], dtype=torch.int64)), ("a", "b")) == "nothing"
     assert spread([3.0, 1.0, 2.0], 1) == "2.0 (1.0 to 3.0)"
 

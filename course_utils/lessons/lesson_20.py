@@ -1,4 +1,4 @@
-"""Questions of lesson 20, ResNet: features and fine-tuning."""
+"""Questions of lesson 20, ResNet and VGG: features and fine-tuning."""
 
 import copy
 
@@ -41,7 +41,41 @@ PREDICTIONS = {
             "it rises: the body has seen more pictures",
         ),
     ),
+    "4": Prediction(
+        "The whole network is fine-tuned on pictures of defects, all stages of the body at the "
+        "same rate. Which stage's features change most?",
+        (
+            "the first ones: they see the new pictures first",
+            "the last ones",
+            "all alike: they had the same rate",
+        ),
+    ),
 }
+
+
+def cka(x: Tensor, y: Tensor) -> float:
+    """How alike two sets of features of the same examples are (Kornblith et al., 2019).
+
+    Linear centred kernel alignment, with the unbiased estimate of Song et al. (2012): with few
+    examples and many features the plain one finds likeness in noise.
+
+    Args:
+        x, y: (n, features), n of at least 4; the numbers of features may differ.
+
+    Returns:
+        1 where they are the same up to a rotation and a scale, about 0 where they have nothing
+        in common (then it may be a little below).
+    """
+    kernels = [(z.double() @ z.double().T).fill_diagonal_(0) for z in (x, y)]
+
+    def shared(a: Tensor, b: Tensor) -> float:
+        n = len(a)
+        sums = a.sum() * b.sum() / ((n - 1) * (n - 2)) - 2 * (a.sum(0) @ b.sum(1)) / (n - 2)
+        return float((a * b).sum() + sums)
+
+    a, b = kernels
+    return shared(a, b) / (shared(a, a) * shared(b, b)) ** 0.5
+
 
 LINES = 10  # production lines of exercise 2
 BUDGET = 6  # runs of a whole network that they may cost together
@@ -143,7 +177,7 @@ QUIZ = (
         (
             Option(
                 "nothing",
-                "The weights stay, but a network also has buffers: section 7 counts those that "
+                "The weights stay, but a network also has buffers: section 8 counts those that "
                 "moved.",
             ),
             Option(

@@ -426,7 +426,7 @@ QUIZ = (
             ),
             Option(
                 "the model grows too sure of its mistakes, and makes a few less of them",
-                "Section 5: the answers hardly change, the confidence does. Whether it matters "
+                "Section 3: the answers hardly change, the confidence does. Whether it matters "
                 "depends on whether anybody uses the probabilities.",
                 right=True,
             ),

@@ -1,17 +1,17 @@
 # %% [markdown]
 # # 21 · Overfitting and its cures
 #
-# Thirty-six labelled pictures, six of them with a wrong label: that is what an afternoon
-# of labelling gives. A network with millions of weights learns all of them by heart in
+# Thirty-six labelled pictures, six of them with a wrong label: that is what an hour of
+# labelling gives. A network with millions of weights learns all of them by heart in
 # seconds, the wrong ones too. Books list the cures: weight decay, dropout, stopping
-# early, label smoothing, augmentation, mixup. This lesson gives **each of them the same
-# pictures**, and asks which help, which do nothing, and what one would have gained by
-# labelling more pictures instead.
+# early, label smoothing, augmentation, mixup, CutMix. This lesson gives **each of them
+# the same pictures**, and asks which help, which do nothing, and what one would have
+# gained by labelling more pictures instead.
 #
 # **You will be able to**
 #
 # - see from curves that a run overfits, and tell "wrong more often" from "too sure";
-# - switch six cures on, in a recipe or in a loop of your own, and measure each against
+# - switch seven cures on, in a recipe or in a loop of your own, and measure each against
 #   a baseline with paired differences;
 # - judge whether an augmentation fits your task, before it does harm.
 #
@@ -492,9 +492,9 @@ describe(plot_loss_and_accuracy(means, clueless),
 #   turns when the model gets too sure, long before the answers stop getting better.
 # - **Weight decay does nothing** at a usual value; the number below says why. **Dropout**
 #   and **label smoothing** make the network less sure, which is worth having, and change
-#   few answers. **Mixup** and **CutMix** cannot be told from nothing, and cost a loop of
-#   their own: half a defect under half of another surface is hard to see, and a square may
-#   cover it.
+#   few answers. **Mixup** and **CutMix** gain nothing that would pay for a loop of their
+#   own. A likely reason: a defect under half of another surface is hard to see, and a
+#   pasted square may cover it, while its label keeps its share.
 # - **Turns and flips** are the best cure by accuracy, and lower the loss too: they tell it
 #   something true that so few pictures do not show, that a turned scratch is a scratch.
 #   Adding everything else to them makes it less sure, and no better.
@@ -725,7 +725,7 @@ print(f"{len(made)} runs, {total:.0f} s of training, about {energy_wh(total):.2f
 # ## What you can do now
 #
 # - *See that a run overfits, and tell "wrong more often" from "too sure"*: sections 3, 9.
-# - *Switch six cures on and measure each against a baseline*: sections 4 to 6.
+# - *Switch seven cures on and measure each against a baseline*: sections 4 to 6.
 # - *Judge whether an augmentation fits your task*: sections 7 and 8.
 
 # %%

@@ -12,7 +12,7 @@
 #   removal of duplicates, each in a few lines, and checked against the libraries;
 # - measure it as everybody does (average precision, AP50, COCO's AP), and by the size of
 #   things;
-# - recognise the failure in which the loss falls and nothing is found.
+# - recognise the failure in which the loss falls and little is found.
 #
 # **Builds on** lesson 20. **Words:** *box* – the smallest rectangle around a thing; *IoU* –
 # intersection over union, how well two boxes agree; *grid* – the cells of a feature map, each
@@ -51,7 +51,7 @@ MODEL = select(PROFILE, quick="resnet18", full="resnet18-imagenet")
 PICTURES = select(PROFILE, quick="trays", full="blood cells")
 SETTINGS = select(PROFILE, quick={"train": 200, "test": 100, "difficulty": 0.2},
                   full={"train": 205, "test": 72, "size": (240, 320)})
-EPOCHS, SCRATCH_EPOCHS = select(PROFILE, quick=(9, 6), full=(40, 27))
+EPOCHS, SCRATCH_EPOCHS = select(PROFILE, quick=(12, 8), full=(40, 27))
 BATCH, LEARNING_RATE = 8, 3e-3
 SEEDS = [SEED, SEED + 1, SEED + 2]
 DEVICE = choose_compute().device
@@ -102,9 +102,9 @@ show_table(
 # together. 1 is perfect, 0 is apart; 0.5 is the usual mark.
 #
 # **Precision and recall.** Sort all boxes of a class by their score, the surest first. Each
-# in turn takes the true box that it overlaps best, if that is still free: a *hit*.
-# Otherwise it is a false alarm. **Each thing counts once**, so a second box for it is a
-# false alarm, too.
+# in turn takes, of the true boxes that are still free, the one that it overlaps best. If
+# that is enough, it is a *hit*, otherwise a false alarm. **Each thing counts once**, so a
+# second box for it is a false alarm, too.
 
 
 # %%
@@ -150,7 +150,7 @@ def average_precision(found, truth, label):
 # printing.
 #
 # **A baseline without training**: into the middle of each quarter we put a box of the mean
-# size, of the most frequent kind. Every tray has its parts there, so that is no stupid bet.
+# size, of the most frequent kind. Every tray has its parts there. Is that worth anything?
 
 # %%
 height, width = train.images.shape[-2:]
@@ -170,7 +170,8 @@ print(f"without training: AP50 {idle['AP50']:.1f}, AP {idle['AP']:.1f}")
 # surroundings. We lay both on one grid. The **head** is a few convolutions: for each cell
 # it says how likely each class is, and four numbers that make a box. There is no second
 # look at regions, hence *single-stage* (YOLO: Redmon et al., 2016), and no set of
-# prepared boxes, hence *anchor-free* (FCOS: Tian et al., 2019; YOLOX: Ge et al., 2021).
+# prepared boxes, hence *anchor-free* (FCOS: Tian et al., 2019; YOLOX: Ge et al., 2021). A
+# new head gives each class the small probability `prior`; section 11 shows why.
 
 
 # %%
@@ -188,8 +189,8 @@ show_table([{"stage": part.name, "weights": part.num_weights} for part in stages
            "The detector as a list of stages")
 
 # %% [markdown]
-# The body stays frozen, so its maps are made **once** and kept: an epoch of the head then
-# takes about a second.
+# The body stays frozen, so its maps are made **once** and kept: an epoch then only has to
+# train the head.
 
 # %%
 maps = {name: run_frozen(stages(model)[:FIRST], scenes.images, model.pixels)
@@ -202,8 +203,9 @@ print("maps of the training pictures:", tuple(maps["train"].shape))
 #
 # A detector is trained on *answers of cells*, so every true box must be made the duty of
 # some cells. Our rule: **the four cells around a box's centre**, that is all whose centre
-# is less than one cell away from it. Where two boxes claim a cell, the smaller one gets it:
-# it has fewer cells to lose.
+# is less than one cell away from it, to the side and up or down. (At the picture's edge,
+# or where a box's centre is right on a cell's, they are fewer.) Where two boxes claim a
+# cell, the smaller one gets it, as in FCOS.
 
 
 # %%
@@ -271,7 +273,8 @@ claim("23.2", f"percent of the boxes under {small} px that hold no cell's centre
 # **Classes.** Each class of each cell is a yes-or-no question. Nearly all answers are "no",
 # and most of these are easy. The **focal loss** (Lin et al., 2017) multiplies the
 # cross-entropy by the square of how wrong the answer is: what is nearly right counts next
-# to nothing. And the sum is divided by the number of *full* cells, not of all.
+# to nothing. (`balance`, the paper's alpha, is a weight for yes and one for no.) And the
+# sum is divided by the number of *full* cells, those that must answer, not of all.
 #
 # **Boxes.** Only for the full cells: 1 minus the *generalised* IoU (Rezatofighi et al.,
 # 2019), which still pulls where two boxes do not touch.
@@ -372,12 +375,12 @@ for seed in SEEDS:
 # %% [markdown]
 # ## 7 · From cells to boxes, and away with duplicates
 #
-# Each cell now gives its most likely class and a box. We keep those with a score over 0.05.
+# Each cell now gives its most likely class and a box. We keep those with a score over 0.1.
 
 
 # %%
 @torch.no_grad()
-def answers_of(model, inputs, first=FIRST, limit=0.05):
+def answers_of(model, inputs, first=FIRST, limit=0.1):
     """A `Found` for each picture, with duplicates."""
     parts, found = stages(model)[first:], []
     set_mode(parts, False)
@@ -447,15 +450,15 @@ show_table(
       np.mean([len(one) for one in raw])},
      {"boxes": "after suppression", "AP50": spread([one["AP50"] for one in results], 1),
       "boxes a picture": np.mean([len(one) for one in clean])}],
-    "What duplicates cost (median of three heads, and range)",
+    "What duplicates cost (AP50: median of three heads, and range; boxes: the first head)",
 )
 claim("23.5", "points of AP50 that are lost without suppression",
       [one["AP50"] - raw50 for one, raw50 in zip(results, doubled, strict=True)],
       at_least=LEAST["duplicates"])
 
 # %% [markdown]
-# **The answer.** The things found are the same, and the precision is not: every further box
-# is a false alarm.
+# **The answer.** No thing counts twice, so every further box for it is a false alarm: the
+# precision falls.
 #
 # ## 8 · How good is it, then?
 #
@@ -474,8 +477,8 @@ claim("23.6", "largest difference of a class's AP50 from that of pycocotools, in
 
 # %% [markdown]
 # Why not exactly the same? pycocotools reads the curve at 101 recalls, 0 to 1 in hundredths,
-# and takes the mean; we take the area itself. With a few dozen things a class, that is
-# worth some tenths of a point.
+# and takes the mean; we take the area itself. With a few dozen things a class, the two are
+# not quite the same.
 #
 # **Choosing a threshold.** AP looks at all thresholds; whoever uses the detector needs one.
 
@@ -510,14 +513,17 @@ claim("23.7", "points of precision that the threshold 0.4 gains over 0.2",
       100 * gains[0], at_least=LEAST["sure"])
 
 # %% [markdown]
-# A score is no probability: focal loss makes a detector timid, so look at the curve, and
-# choose the threshold on validation pictures by what a miss and a false alarm cost *you*.
+# A score is no probability of a hit: it was trained on the class of a cell, and knows
+# nothing of how well the box fits, nor of duplicates. So look at the curve, and choose the
+# threshold on validation pictures by what a miss and a false alarm cost *you*.
 #
 # ## 9 · Against no pre-training, and against a library
 #
 # **From scratch.** A ResNet from random weights would cost many times as much a pass. So
 # we take a small network made for the purpose (four layers, each trained), with the same
-# kind of head, and as many epochs as cost about what one of our heads costs.
+# kind of head, and as many epochs as cost about what training one of our heads costs, in
+# multiplications. (The one pass that made our maps comes on top and is not counted: all
+# heads share it.)
 
 # %%
 predict("23.3")
@@ -558,10 +564,10 @@ for seed in SEEDS:
 
 # %% [markdown]
 # **torchvision's detector.** `torchvision.models.detection` has FCOS whole: its own rule
-# for cells, its loss with a *centreness* for each cell, its suppression. We put it on **our
-# frozen maps**, as wide as our head, so that only the detectors differ. (Its transform and
-# its interface want pictures, so it gets them; what it sees is what its backbone hands
-# over.)
+# for cells, its loss, a *centreness* for each cell (how near the middle of its box it
+# lies), its suppression. We put it on **our frozen maps**, as wide as our head, so that
+# only the detectors differ. (Its transform and its interface want pictures, so it gets
+# them; what it sees is what its backbone hands over.)
 
 # %%
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -584,7 +590,7 @@ class KeptMaps(torch.nn.Module):
 seed_everything(SEED)
 backbone = KeptMaps(maps["train"].shape[1])
 fcos = FCOS(backbone, len(CLASSES), head=FCOSHead(64, 1, len(CLASSES), num_convs=1),
-            anchor_generator=AnchorGenerator(((STRIDE,),), ((1.0,),)), score_thresh=0.05,
+            anchor_generator=AnchorGenerator(((STRIDE,),), ((1.0,),)), score_thresh=0.1,
             nms_thresh=0.5, min_size=height, max_size=width).to(DEVICE)
 
 # %% [markdown]
@@ -652,7 +658,7 @@ show_table(
          "seconds": float(np.median(seconds[name])),
          "energy (Wh, estimate)": energy_wh(float(np.median(seconds[name])))}
         for name, (runs, network, epochs) in rows.items()],
-    f"Test pictures: {len(test)}; a run each for FCOS, else three seeds and their range",
+    f"Test pictures: {len(test)}; one run of FCOS, else three seeds and their range",
 )
 
 # %% [markdown]
@@ -665,11 +671,11 @@ told = ", ".join(f"{name} {np.median(value):.1f}" for name, value in bars.items(
 describe(plot_bars(bars, "AP50 (%)"), f"Bars of AP50: {told}.")
 
 # %% [markdown]
-# **The answer.** On features that photographs of animals and vehicles have taught, a small
-# head learns in seconds where defects are. A network that has to learn its features, too,
-# gets about half as far at the same cost. (More epochs help it: from scratch is slow, not
-# lost.) And the library's detector plays in the same league as ours: the parts you have
-# just written are nearly all that there is to it.
+# **The answer.** On features that photographs of animals and things have taught, a small
+# head soon learns where defects are. A network that has to learn its features, too, gets
+# clearly less far with about as many multiplications in training. (It does get somewhere:
+# from scratch is slow, not lost.) And the library's detector plays in the same league as
+# ours: the parts you have just written are nearly all that there is to it.
 
 # %%
 claim("23.8", "points of AP50 by which the pre-trained body beats the bet without training",
@@ -710,7 +716,8 @@ for guess, true in zip(sum(found, []), test.truth * len(heads), strict=True):
 overlaps, size, kind = (np.array(values) for values in (overlaps, size, kind))
 
 # %% [markdown]
-# By class and by size, all heads together. (*Precision* is that of the boxes over 0.2.)
+# By class and by size, all heads together. (*Precision* is that of the first head's boxes
+# over 0.2.)
 
 
 # %%
@@ -740,15 +747,16 @@ show_table(
 
 # %% [markdown]
 # **The surprise.** Small things are said to be hard, and COCO's tables have a row for them.
-# Here the *kind* matters more than the size: the smallest defects, holes, are ahead of the
-# largest, scratches and cracks. A hole is a dark spot, whole within a cell or two. A scratch
-# or crack is a thin line: much else looks like a piece of one (see the precision), and its
-# box is decided by its two ends, which lie several cells away from the middle that must
-# answer.
+# Here the *kind* matters more than the size: the smallest defects, holes, are ahead of
+# scratches and cracks, which are far larger. A hole is a dark spot, whole within a cell or
+# two. A scratch or crack is a thin line: much else looks like a piece of one (see the
+# precision), and its box is decided by its two ends, which may lie cells away from the
+# middle that must answer.
 #
-# Size counts, too, in another way than one would think. Small things are *found loosely*
-# nearly as often as large ones. They are *boxed well* less often, since an error of two
-# pixels is half of a small box and nothing of a large one.
+# Size counts, too, but more for the box than for the finding: the smallest things are
+# *boxed well* less often than the largest, since an error of two pixels is much of a small
+# box and little of a large one. (Kind and size are mixed here: most of the smallest are
+# holes, and hardly any of the largest.)
 
 # %%
 THIN, ROUND = select(PROFILE, quick=(("scratch", "crack"), ("hole",)),
@@ -787,7 +795,7 @@ train_on(drowned, maps["train"], loss=plain_loss)
 timid = answers_of(drowned, maps["test"], limit=0.0)
 
 # %% [markdown]
-# By the accuracy of its answers, this is the best model of the course:
+# By the accuracy of its answers, this looks like a splendid model:
 
 # %%
 wanted_test = targets(test)[0].cpu()
@@ -812,11 +820,12 @@ show_table(
 )
 
 # %% [markdown]
-# **Cause.** Of all answers only about one in a hundred is a yes. In the mean, the few full
-# cells have next to no weight, and the loss has fallen as far as it gets when everything
-# says "no". It falls nicely all the while. **Cure.** Count by full cells, let easy answers
-# weigh little (focal loss), and begin at a small probability (the `prior`), so that the
-# first steps are not spent on learning that most cells are empty.
+# **Cause** (and the answer to your first prediction). Next to no answer is a yes, as the
+# table's title says. In the mean, the few full cells have next to no weight: from log 2,
+# that of an undecided answer, the loss falls most of its way by saying "no" everywhere.
+# **Cure.** Count by full cells, let easy answers weigh little (focal loss), and begin at a
+# small probability (the `prior`), so that the first steps are not spent on learning that
+# most cells are empty.
 
 # %%
 claim("23.14", "percent of the answers that the failed detector has right",
@@ -876,9 +885,9 @@ check("23.2", choice)
 #   scratches?
 # - *Open `layer3`.* Let `run_frozen` stop before it (`FIRST - 1`), and train it too, at a
 #   lower rate.
-# - *Your own pictures*: make a `Scenes` (pictures, a `Found.true(boxes, labels)` for each,
-#   names). Before you train, draw the boxes of twenty pictures, and count which of them
-#   hold no cell's centre.
+# - *Your own pictures*: make a `Scenes` (pictures whose sides are multiples of a cell, a
+#   `Found.true(boxes, labels)` for each, names). Before you train, draw the boxes of twenty
+#   pictures, and count how many of them hold no cell's centre.
 #
 # ## 15 · When to use it, and when not
 #
@@ -888,7 +897,7 @@ check("23.2", choice)
 # | say which AP it is: AP50, or the mean from 50 to 95 | compare numbers from two yardsticks |
 # | look at precision and recall at *your* threshold | take a score for a probability |
 # | look at each class and each size | report one mean |
-# | count the loss by full cells | watch the loss alone: it falls while nothing is found |
+# | count the loss by full cells | watch the loss alone: it falls while little is found |
 # | take a library's detector for work, now that you know its parts | write your own for work |
 # | classify (lesson 20) where one thing fills the picture | detect where nobody asks where |
 #
@@ -905,7 +914,7 @@ print(f"{sum(map(len, seconds.values()))} trainings in the table, {total:.0f} s,
 # - *Build a single-stage detector and check its pieces against the libraries*: sections 3
 #   to 7, exercise 12.
 # - *Measure it as everybody does, and by size*: sections 2, 8 and 10, exercise 13.
-# - *Recognise the loss that falls while nothing is found*: section 11.
+# - *Recognise the loss that falls while little is found*: section 11.
 
 # %%
 quiz("23")

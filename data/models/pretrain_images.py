@@ -1,9 +1,10 @@
-"""Pre-train torchvision's ResNet-18 on CIFAR-100 photographs enlarged to 64 pixels.
+"""Pre-train the embedded image models on CIFAR-100 photographs enlarged to 64 pixels.
 
-    python data/models/resnet18_cifar100/train.py --work build/pretrain
+    python data/models/pretrain_images.py resnet18 --work build/resnet18
+    python data/models/pretrain_images.py vgg11 --work build/vgg11
 
-The run is resumable: stop it at any time and start it again with the same command. It ends
-by writing `model.safetensors` (half precision) and `result.json` beside this file.
+A run is resumable: stop it at any time and start it again with the same command. It ends
+by writing `model.safetensors` (half precision) and `result.json` into the model's folder.
 
 Data: the folder `cifar100_q95` of $COURSE_DATA_MIRROR (sheets of 32x32 tiles) where there is
 one, otherwise torchvision's own download of CIFAR-100 (Krizhevsky, 2009).
@@ -23,6 +24,8 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +36,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from course_utils.models import small_vgg11
+
 HERE = Path(__file__).parent
-SIZES = [32] * 6 + [48] * 8 + [64] * 5  # picture size in pixels, one entry an epoch
 BATCH_SIZE = 128
-PEAK_LEARNING_RATE = 0.15
 WARMUP = 0.1  # fraction of all steps
 WEIGHT_DECAY = 5e-4
 LABEL_SMOOTHING = 0.1
@@ -87,17 +90,37 @@ def augment(images: torch.Tensor, flip: torch.Tensor, generator: torch.Generator
     return windows[torch.arange(len(images)), :, dy, dx]
 
 
-def learning_rate(progress: float) -> float:
-    """Linear warm-up, then linear decay to zero; `progress` runs from 0 to 1."""
-    return PEAK_LEARNING_RATE * min(progress / WARMUP, (1 - progress) / (1 - WARMUP))
+def warmup_and_decay(progress: float) -> float:
+    """Share of the peak rate: linear warm-up, then linear decay; `progress` is from 0 to 1."""
+    return min(progress / WARMUP, (1 - progress) / (1 - WARMUP))
 
 
-def build_model() -> nn.Module:
+def resnet18() -> nn.Module:
     model = torchvision.models.resnet18(num_classes=100, zero_init_residual=True)
     for module in model.layer4.modules():
         if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
             module.__class__ = UnfoldedConv
-    return model.to(memory_format=torch.channels_last)
+    return model
+
+
+@dataclass(frozen=True)
+class Network:
+    """How one of the models is made."""
+
+    build: Callable[[], nn.Module]
+    folder: str
+    """Beside this file."""
+    sizes: list[int]
+    """Picture size in pixels, one entry an epoch."""
+    learning_rate: float
+    """Peak."""
+
+
+NETWORKS = {
+    "resnet18": Network(resnet18, "resnet18_cifar100", [32] * 6 + [48] * 8 + [64] * 5, 0.15),
+    "vgg11": Network(lambda: small_vgg11(100), "vgg11_cifar100",
+                     [32] * 6 + [48] * 3 + [64], 0.05),
+}  # fmt: skip
 
 
 @torch.no_grad()
@@ -108,9 +131,8 @@ def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, size:
     return hits / len(labels)
 
 
-def write_card(result: dict) -> None:
-    """Put the measured result into the model card beside this file."""
-    card = HERE / "README.md"
+def write_card(result: dict, card: Path) -> None:
+    """Put the measured result into the model card."""
     line = (
         f"{100 * result['test_accuracy']:.1f} % of the 10,000 test photographs right (weights in "
         f"half precision, seed {result['seed']}, one run), after {result['epochs']} epochs in "
@@ -124,15 +146,18 @@ def write_card(result: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path("build/pretrain"))
+    parser.add_argument("network", choices=NETWORKS)
+    parser.add_argument("--work", type=Path, required=True, help="folder for the state of the run")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     state_file = args.work / "state.pt"
+    network = NETWORKS[args.network]
+    sizes, folder = network.sizes, HERE / network.folder
 
     torch.manual_seed(args.seed)
     images, labels = load_cifar100("train")
-    model = build_model()
+    model = network.build().to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.0, momentum=0.9, nesterov=True, weight_decay=WEIGHT_DECAY
     )
@@ -146,7 +171,7 @@ def main() -> None:
         print(f"resuming after epoch {first_epoch}", flush=True)
 
     steps_an_epoch = len(images) // BATCH_SIZE
-    for epoch in range(first_epoch, len(SIZES)):
+    for epoch in range(first_epoch, len(sizes)):
         model.train()
         generator = torch.Generator().manual_seed(1000 * args.seed + epoch)
         order = torch.randperm(len(images), generator=generator)
@@ -154,8 +179,9 @@ def main() -> None:
         for step in range(steps_an_epoch):
             chosen = order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
             flip = first_flip[chosen] ^ bool(epoch % 2)  # each image mirrored every other epoch
-            x = prepare(augment(images[chosen], flip, generator), SIZES[epoch])
-            rate = learning_rate((epoch * steps_an_epoch + step) / (len(SIZES) * steps_an_epoch))
+            x = prepare(augment(images[chosen], flip, generator), sizes[epoch])
+            done = (epoch * steps_an_epoch + step) / (len(sizes) * steps_an_epoch)
+            rate = network.learning_rate * warmup_and_decay(done)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             loss = F.cross_entropy(model(x), labels[chosen], label_smoothing=LABEL_SMOOTHING)
@@ -168,7 +194,7 @@ def main() -> None:
                 print(f"  epoch {epoch + 1} step {step} loss {average:.3f}", flush=True)
         seconds += time.time() - start
         print(
-            f"epoch {epoch + 1}/{len(SIZES)} at {SIZES[epoch]} px: "
+            f"epoch {epoch + 1}/{len(sizes)} at {sizes[epoch]} px: "
             f"loss {torch.stack(losses).mean():.3f}, {seconds:.0f} s in all",
             flush=True,
         )
@@ -185,8 +211,8 @@ def main() -> None:
             for name, value in model.state_dict().items()}  # fmt: skip
     model.load_state_dict(half)  # measure what is shipped
     result = {
-        "test_accuracy": accuracy(model, *load_cifar100("test"), SIZES[-1]),
-        "epochs": len(SIZES),
+        "test_accuracy": accuracy(model, *load_cifar100("test"), sizes[-1]),
+        "epochs": len(sizes),
         "seed": args.seed,
         "seconds": round(seconds),
         "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, "
@@ -194,9 +220,9 @@ def main() -> None:
         "torch": torch.__version__,
     }
     tensors = {name: value.contiguous() for name, value in half.items()}
-    save_file(tensors, HERE / "model.safetensors", metadata={"result": json.dumps(result)})
-    (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    write_card(result)
+    save_file(tensors, folder / "model.safetensors", metadata={"result": json.dumps(result)})
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_card(result, folder / "README.md")
     print(result)
 
 
