@@ -10,10 +10,10 @@ import transformers
 from conftest import TinyTokenizer, tiny_text_task
 from torch import nn
 
-from course_utils import assets
 from course_utils.data import tokenize_texts
 from course_utils.errors import AssetError, CourseError
 from course_utils.models import (
+    EMBEDDED_IMAGE_MODELS,
     POOLINGS,
     TextClassifier,
     copy_of,
@@ -21,6 +21,7 @@ from course_utils.models import (
     load_text_model,
     load_weights,
     replace_head,
+    small_vgg11,
 )
 from course_utils.pixels import IMAGENET, PixelStatistics
 from course_utils.recipes import Recipe
@@ -292,12 +293,26 @@ def test_the_seed_decides_a_random_image_model():
     assert not torch.equal(first_weights(1), first_weights(2))
 
 
-def test_the_embedded_image_model_has_its_weights():
-    if "models/resnet18_cifar100/model.safetensors" not in (assets.DATA / "SHA256SUMS").read_text():
-        pytest.skip("data/models/resnet18_cifar100 has no weights yet")
-    model = load_image_model("resnet18", 3)
-    assert model.bn1.running_mean.abs().sum() > 0 and model.fc.out_features == 3
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
+@pytest.mark.parametrize("name", EMBEDDED_IMAGE_MODELS)
+def test_an_embedded_image_model_has_weights_of_its_own_and_a_new_head(name):
+    trained, random = load_image_model(name, 3), load_image_model(name, 3, pretrained=False)
+    norms = [m for m in trained.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms and all(norm.running_mean.abs().sum() > 0 for norm in norms)
+    assert stages(trained)[-1].modules[-1].out_features == 3
+    assert {p.dtype for p in trained.parameters()} == {torch.float32}
+    images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+    outputs = [run_stages(stages(model), images) for model in (trained, random)]
+    assert outputs[0].shape == (2, 3) and not torch.allclose(*outputs)
+
+
+def test_the_small_vgg_is_torchvisions_layers_in_their_order():
+    def kinds(model):
+        return [type(module) for module in model.features]
+
+    small, whole = small_vgg11(5), torchvision.models.vgg11_bn(init_weights=False)
+    assert kinds(small) == kinds(whole)
+    assert 2e6 < sum(weight.numel() for weight in small.parameters()) < 4e6
+    assert small(torch.zeros(1, 3, 32, 32)).shape == small(torch.zeros(1, 3, 96, 64)).shape
 
 
 def test_torchvisions_weights_have_imagenets_pixel_statistics():

@@ -451,16 +451,16 @@ show_table(
 )
 
 # %% [markdown]
-# Two ways to say the same thing: *keep the early stages nearly as they are, move the late ones*.
-# Ours gives the head alone a higher rate, fastai spreads the rates over all stages; section 6 shows
-# why both work. Its time includes a pass over the validation pictures after each epoch; one run
-# each is no comparison of speed.
+# The same idea, and in so short a run fastai's version is behind. It spends an epoch on the head
+# alone, opens the rest at half the rate, and gives the middle stages, which have to move here (section
+# 6), only a fraction of that. For a long training on pictures like those of ImageNet that is a safe
+# choice. **A recipe is made for a length of training and a distance between tasks**: try another
+# `lr_mult`, or more epochs. (Its time includes a pass over the validation pictures after each epoch;
+# one run each is no comparison of speed.)
 
 # %%
-claim("20.17", "points of accuracy by which fastai's fine_tune beats frozen features",
-      100 * (with_fastai - np.median(frozen_accuracies[MODEL])), at_least=LEAST["full"] - 5)
-claim("20.18", "points of accuracy by which fastai and the core differ",
-      100 * abs(with_fastai - full_accuracy), at_most=15)
+claim("20.17", "points by which the core's full fine-tuning is ahead of fastai's fine_tune here",
+      100 * (full_accuracy - with_fastai), at_least=LEAST["ahead"] - 3)
 
 # %% [markdown]
 # ## 8 · A failure on purpose: the BatchNorm trap
