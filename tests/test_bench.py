@@ -461,7 +461,8 @@ def test_each_box_of_a_picture_has_cells_that_answer_for_it():
 
 
 @pytest.mark.mirror
-def test_caltech_has_its_101_classes_without_backgrounds():
+def test_caltech_has_its_101_classes_without_backgrounds(mirror, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA_MIRROR", str(mirror))
     task = evidence_image.load_caltech()
     assert len(task.classes) == 101 and "BACKGROUND_Google" not in task.classes
     assert len(task.train) > 5000 and len(task.test) > 2500
