@@ -15,7 +15,7 @@ _WHERE = {
     "features": ("embed", "embed_stages"),
     "history": ("Evaluation", "History"),
     "device": ("choose_compute", "seed_everything", "stopwatch"),
-    "metrics": ("accuracy", "bootstrap_accuracy", "confusion_matrix", "macro_f1"),
+    "metrics": ("accuracy", "bootstrap_accuracy", "confusion_matrix", "macro_f1", "spread"),
     "claims": ("claim",),
     "questions": ("check", "predict", "quiz"),
     "learner": ("show_progress",),

@@ -4,6 +4,7 @@ For larger needs use scikit-learn's `metrics` or torchmetrics; these are the one
 lessons explain.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,3 +68,9 @@ def bootstrap_accuracy(
     means = generator.binomial(len(right), right.mean(), rounds) / len(right)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(right.mean()), float(low), float(high))
+
+
+def spread(numbers: Sequence[float], digits: int = 0) -> str:
+    """The median, and the range in brackets."""
+    low, middle, high = (f"{np.quantile(numbers, q):.{digits}f}" for q in (0, 0.5, 1))
+    return f"{middle} ({low} to {high})"

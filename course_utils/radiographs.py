@@ -23,7 +23,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from course_utils.surface.elements import FRAME, grid, noise, ramp
+from course_utils.surface.elements import FRAME, grid, noise, ramp, tight_box
+from course_utils.surface.settings import REAL, check, common_rules, number
 
 CLASSES = ("healthy", "pneumonia")
 BLOCK = 20  # pictures among which the asked share of ill ones is met, as nearly as can be
@@ -50,8 +51,8 @@ HOSPITALS = {
     "C": Hospital((0.03, 0.10), (1.05, 1.25), (3, 6), 0.03, (1.04, 1.18), 1.8, 0.03, -0.03),
 }
 
-_P = np.array([[c == "#" for c in row] for row in
-               ("####.", "#...#", "#...#", "####.", "#....", "#....", "#....")], float)  # fmt: skip
+LETTER_P = np.array([[c == "#" for c in row] for row in
+                     ("####.", "#...#", "#...#", "####.", "#....", "#....", "#....")])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,6 @@ class RadiographSet:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-def _box(mask):
-    """Tight box (x0, y0, x1, y1) in pixels around a mask; NaN for an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if rows.size == 0:
-        return np.full(4, np.nan, np.float32)
-    return np.array((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), np.float32)
 
 
 def _bump(value, centre, width):
@@ -197,7 +190,7 @@ def _stamp(rng, size):
     column, row = (x - left) / scale, (y - top) / scale
     near = (column >= 0) & (column < 5) & (row >= 0) & (row < 7)
     cover = np.zeros((size, size), np.float32)
-    cover[near] = _P[row[near].astype(int), column[near].astype(int)]
+    cover[near] = LETTER_P[row[near].astype(int), column[near].astype(int)]
     return cover * rng.uniform(0.8, 1.0)
 
 
@@ -277,9 +270,9 @@ def generate_radiographs(
         images[i, 0], masks[i], stamp = _picture(
             seed, i, bool(label), HOSPITALS[hospital], marked[label], size
         )
-        boxes[i] = _box(masks[i])
+        boxes[i] = tight_box(masks[i])
         if stamp is not None:
-            mark_boxes[i] = _box(stamp > 0)
+            mark_boxes[i] = tight_box(stamp > 0)
     return RadiographSet(
         images=torch.from_numpy(images).repeat(1, 3, 1, 1),
         labels=torch.from_numpy(labels),
@@ -292,31 +285,16 @@ def generate_radiographs(
 
 
 def _check(count, seed, positive, hospital, marked, size):
-    """Raise a ValueError that names the value, what is allowed and what to do."""
-
-    def number(value, low, high, kind):
-        return isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
-
-    def is_pair(value):
-        return (
-            isinstance(value, Sequence)
-            and len(value) == 2
-            and all(number(p, 0, 1, real) for p in value)
-        )
-
-    whole, real = (int, np.integer), (int, float, np.number)
+    is_pair = (
+        isinstance(marked, Sequence)
+        and len(marked) == 2
+        and all(number(p, 0, 1, REAL) for p in marked)
+    )
     known = isinstance(hospital, str) and hospital in HOSPITALS
-    rules = (
-        ("count", count, number(count, 1, np.inf, whole), "a whole number of at least 1"),
-        ("seed", seed, number(seed, 0, np.inf, whole), "a whole number of at least 0"),
-        ("positive", positive, number(positive, 0, 1, real), "a share from 0 to 1"),
+    check((
+        *common_rules(count, seed, size),
+        ("positive", positive, number(positive, 0, 1, REAL), "a share from 0 to 1"),
         ("hospital", hospital, known, f"one of {tuple(HOSPITALS)}"),
-        ("marked", marked, is_pair(marked),
+        ("marked", marked, is_pair,
          "two probabilities from 0 to 1, of a healthy and of an ill person"),
-        ("size", size, number(size, 32, 256, whole), "a whole number of pixels from 32 to 256"),
-    )  # fmt: skip
-    for name, value, fine, allowed in rules:
-        if not fine:
-            raise ValueError(
-                f"{name}={value!r} is not allowed: it must be {allowed}. Change {name}."
-            )
+    ))  # fmt: skip

@@ -64,12 +64,13 @@ def load_surfaces(
 
     Columns "boxes", "masks", "materials", "marked".
     """
-    sets = [
-        # Seeds far apart, so that no scene of one split is met in another.
-        generate_surfaces(count, seed=1000 * seed + i, **settings)
-        for i, count in enumerate((train, valid, test))
-    ]
+    sets = _generated(generate_surfaces, (train, valid, test), seed, settings)
     return Task("surface", "image", SurfaceSet.CLASSES, *map(_surface_examples, sets))
+
+
+def _generated(generate: Callable, counts: Iterable[int], seed: int, settings: dict) -> list:
+    """A set for each split, from seeds far apart: nothing of one split is met in another."""
+    return [generate(count, seed=1000 * seed + i, **settings) for i, count in enumerate(counts)]
 
 
 def _surface_examples(surfaces: SurfaceSet) -> Examples:
@@ -88,11 +89,7 @@ def load_radiographs(
     Columns "boxes", "masks", "marked", "mark_boxes", "hospitals". Nothing medical can be
     concluded from them.
     """
-    sets = [
-        # Seeds far apart, so that nobody of one split is met in another.
-        generate_radiographs(count, seed=1000 * seed + i, **settings)
-        for i, count in enumerate((train, valid, test))
-    ]
+    sets = _generated(generate_radiographs, (train, valid, test), seed, settings)
     return Task("radiographs", "image", RadiographSet.CLASSES, *map(_radiograph_examples, sets))
 
 

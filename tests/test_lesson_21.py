@@ -19,7 +19,6 @@ from course_utils.lessons.lesson_21 import (
     plot_loss_and_accuracy,
     read_signal,
     signal_lamps,
-    spread,
     with_mistakes,
 )
 from course_utils.questions import lesson_module
@@ -185,11 +184,6 @@ def test_the_interval_holds_zero_where_there_is_nothing_and_not_where_there_is()
     mean, low, high = interval(draw.normal(1, 1, (3, 200)), rounds=400)
     assert 0 < low < mean < high
     assert interval([[1, 1], [1, 1]], rounds=10) == (1, 1, 1)
-
-
-def test_spread_is_the_median_and_the_range():
-    assert spread([3.0, 1.0, 2.0]) == "2 (1 to 3)"
-    assert spread([0.5, 0.25], digits=2) == "0.38 (0.25 to 0.50)"
 
 
 def test_masks_follow_their_pictures():

@@ -20,7 +20,6 @@ from course_utils.lessons.lesson_23 import (
     plot_assignment,
     plot_precision_recall,
     plot_scenes,
-    spread,
 )
 
 # --- 23.1, intersection over union ----------------------------------------------------------
@@ -131,7 +130,6 @@ def test_what_is_in_a_picture_in_words():
     some = Found.true(torch.zeros(3, 4), torch.tensor([1, 0, 1]))
     assert counted(some, ("a", "b", "c")) == "1 × a, 2 × b"
     assert counted(some.select(torch.tensor([], dtype=torch.int64)), ("a", "b")) == "nothing"
-    assert spread([3.0, 1.0, 2.0], 1) == "2.0 (1.0 to 3.0)"
 
 
 def test_the_figures_show_every_box_and_cell():

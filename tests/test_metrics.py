@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_utils.errors import CourseError
-from course_utils.metrics import accuracy, bootstrap_accuracy, confusion_matrix, macro_f1
+from course_utils.metrics import accuracy, bootstrap_accuracy, confusion_matrix, macro_f1, spread
 
 quick = settings(deadline=None, max_examples=40)
 
@@ -105,3 +105,9 @@ def test_labels_and_predictions_must_be_equally_many(metric, counts):
     labels, predicted = (torch.zeros(n, dtype=torch.long) for n in counts)
     with pytest.raises(CourseError, match=f"{counts[0]} labels and {counts[1]} predictions"):
         metric(labels, predicted)
+
+
+def test_spread_is_the_median_and_the_range():
+    assert spread([3.0, 1.0, 2.0]) == "2 (1 to 3)"
+    assert spread([3.0, 1.0, 2.0], 1) == "2.0 (1.0 to 3.0)"
+    assert spread([0.5, 0.25], digits=2) == "0.38 (0.25 to 0.50)"

@@ -7,7 +7,7 @@ looked at once a run. Each run is kept as soon as it is done (`runs.py`).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from course_utils import assets, recipes
 from course_utils.bench.report import spread
-from course_utils.bench.runs import kept_run
+from course_utils.bench.runs import Job, collect, file_of, kept_run
 from course_utils.data import Examples, Task
 from course_utils.detection import (
     BLOOD_CELLS,
@@ -33,7 +33,6 @@ from course_utils.detection import (
     resnet_body,
 )
 from course_utils.device import choose_compute, seed_everything
-from course_utils.errors import CourseError
 from course_utils.models import load_image_model
 from course_utils.optim import build_optimizer, schedule_factor, set_learning_rates
 from course_utils.recipes import Recipe
@@ -121,29 +120,23 @@ def measure(folder: Path, repeats: int = len(SEEDS)) -> dict:
     Raises:
         CourseError: there is no mirror of the datasets.
     """
-    if assets.data_mirror() is None:
-        raise CourseError(
-            "COURSE_DATA_MIRROR is not set; evidence-image needs it: set it to the folder that "
-            "holds the datasets flowers_96, pneumoniamnist, caltech101_64 and bccd"
-        )
-    runs: dict[tuple[str, str], list[dict]] = {}
-    for method, seed in ORDER:
-        for name in (*DATASETS, "bccd"):
-            if name == "bccd" and method == "frozen":
-                continue  # a detector's head is no linear one
-            file = folder / "evidence" / f"{name}-{method}-{seed}.json"
-            if seed >= repeats and not file.exists():
-                continue  # a further seed counts where it is done
-            run = recall(file, name, method, seed)
-            runs.setdefault((name, method), []).append(run)
-            print(f"{name} {method} seed {seed}: {100 * run['score']:.2f}", flush=True)
+    needed = "flowers_96, pneumoniamnist, caltech101_64 and bccd"
+    runs = collect("evidence-image", jobs(), needed, folder, repeats, recall, "score")
     rows = [row(name, {method: runs[name, method] for method in METHODS}) for name in DATASETS]
     rows.append(row("bccd", {method: runs["bccd", method] for method in ("scratch", "full")}))
     return {"rows": rows, "notes": notes(runs)}
 
 
-def recall(file: Path, name: str, method: str, seed: int) -> dict:
-    """The run that the file holds, if nothing that decides it has changed; otherwise do it."""
+def jobs() -> Iterator[Job]:
+    """All runs in their order; a detector has no linear head, so "frozen" has no blood cells."""
+    for method, seed in ORDER:
+        for name in DATASETS if method == "frozen" else (*DATASETS, "bccd"):
+            yield name, method, seed
+
+
+def recall(folder: Path, name: str, method: str, seed: int) -> dict:
+    """The run that `folder` holds, if nothing that decides it has changed; otherwise do it."""
+    file = folder / file_of(name, method, seed)
     if name == "bccd":
         identity = {
             "dataset": name, "method": method, "seed": seed, "epochs": CELL_EPOCHS,
@@ -169,15 +162,8 @@ def _classify(task: Task, recipe: Recipe, method: str, seed: int, checkpoint: Pa
     test = evaluate(model, task.test)
     return {
         "pictures": len(task.train), "test": len(task.test), "score": test.accuracy,
-        "auc": _auc(test.logits, test.labels) if len(task.classes) == 2 else None,
         "cpu_seconds": seconds if from_the_start else None,
     }  # fmt: skip
-
-
-def _auc(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(labels, logits[:, 1] - logits[:, 0]))
 
 
 def _detect(method: str, seed: int) -> dict:
@@ -192,7 +178,7 @@ def _detect(method: str, seed: int) -> dict:
     scores = coco_ap(detections(model, test), test.truth, test.classes)
     return {
         "pictures": len(train), "test": len(test), "score": scores["AP50"] / 100,
-        "ap": scores["AP"] / 100, "cpu_seconds": seconds,
+        "cpu_seconds": seconds,
     }  # fmt: skip
 
 
@@ -267,8 +253,8 @@ def detections(model: Detector, scenes: Scenes, limit: float = 0.05) -> list[Fou
 def row(name: str, runs: dict[str, list[dict]]) -> dict:
     """A dataset's row, in percent."""
 
-    def cell(method: str, what: str = "score") -> dict[str, float] | float | str:
-        values = [100 * run[what] for run in runs.get(method, ())]
+    def cell(method: str) -> dict[str, float] | float | str:
+        values = [100 * run["score"] for run in runs.get(method, ())]
         return (spread(values) if len(values) > 1 else values[0]) if values else "-"
 
     last, dataset = runs["full"][-1], DATASETS.get(name)

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import torch
 
-from course_utils import assets, recipes
+from course_utils import recipes
 from course_utils.bench.report import spread
-from course_utils.bench.runs import kept_run
+from course_utils.bench.runs import collect, file_of, kept_run
 from course_utils.data import Examples, Task, tokenize
 from course_utils.device import choose_compute
-from course_utils.errors import CourseError
 from course_utils.history import Evaluation
 from course_utils.models import load_text_model
 from course_utils.recipes import Recipe
@@ -86,23 +85,9 @@ def measure(folder: Path, repeats: int = len(SEEDS)) -> dict:
     Raises:
         CourseError: there is no mirror of the datasets.
     """
-    if assets.data_mirror() is None:
-        raise CourseError(
-            "COURSE_DATA_MIRROR is not set; evidence-text needs it: set it to the folder that "
-            f"holds the datasets {', '.join(PUBLIC_TEXTS[name].folder for name in DATASETS)}"
-        )
-    seeds = SEEDS[:repeats]
-    runs: dict[tuple[str, str], list[dict]] = {}
-    for method, seed in ORDER:
-        for name in DATASETS:
-            if (
-                seed not in seeds
-                and not (folder / "evidence" / file_of(name, method, seed)).exists()
-            ):
-                continue  # a further seed counts where it is done
-            run = recall(folder / "evidence", name, method, seed)
-            runs.setdefault((name, method), []).append(run)
-            print(f"{name} {method} seed {seed}: {run['accuracy']:.2%}", flush=True)
+    jobs = [(name, method, seed) for method, seed in ORDER for name in DATASETS]
+    needed = ", ".join(PUBLIC_TEXTS[name].folder for name in DATASETS)
+    runs = collect("evidence-text", jobs, needed, folder, repeats, recall, "accuracy")
     rows = [row(name, *(runs[name, each] for each in METHODS)) for name in DATASETS]
     return {"rows": rows, "notes": notes({name: runs[name, "full"] for name in DATASETS})}
 
@@ -209,10 +194,6 @@ def identity(name: str, method: str, seed: int, task: Task) -> dict:
         "train": task.train.fingerprint(), "test": task.test.fingerprint(),
         "recipe": None if recipe is None else asdict(recipe),
     }  # fmt: skip
-
-
-def file_of(name: str, method: str, seed: int) -> str:
-    return f"{name}-{method}-{seed}.json"
 
 
 def recall(folder: Path, name: str, method: str, seed: int) -> dict:

@@ -1,6 +1,6 @@
 """Questions of lesson 21, overfitting and its cures."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from numbers import Integral
 
@@ -78,12 +78,6 @@ def interval(differences: ArrayLike, rounds: int = 2000, seed: int = 0) -> tuple
         means.append(table[rows][:, columns].mean())
     low, high = np.quantile(means, [0.025, 0.975])
     return float(table.mean()), float(low), float(high)
-
-
-def spread(numbers: Sequence[float], digits: int = 0) -> str:
-    """The median, and the range in brackets."""
-    low, middle, high = (f"{np.quantile(numbers, q):.{digits}f}" for q in (0, 0.5, 1))
-    return f"{middle} ({low} to {high})"
 
 
 def changed_with_masks(

@@ -14,6 +14,7 @@ from course_utils.data import Examples
 from course_utils.metrics import Interval
 from course_utils.plotting import MARKERS, PALETTE, STYLE, new_axes
 from course_utils.questions import Option, Prediction, Question
+from course_utils.radiographs import LETTER_P
 from course_utils.tasks import load_task
 
 PREDICTIONS = {
@@ -56,8 +57,6 @@ PREDICTIONS = {
 }
 
 # --- the people and the mark -----------------------------------------------------------------
-
-LETTER_P = ("####.", "#...#", "#...#", "####.", "#....", "#....", "#....")
 
 
 def people(name: str, count: int, share: float, seed: int = 0, hospital: str = "A") -> Examples:
@@ -103,7 +102,7 @@ def stamped(images: Tensor, seed: int = 0) -> Tensor:
     draw, marked = np.random.default_rng(seed), images.clone()
     size = images.shape[-1]
     scale = max(1, round(size / 64))
-    letter = torch.tensor([[c == "#" for c in row] for row in LETTER_P])
+    letter = torch.from_numpy(LETTER_P)
     letter = letter.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
     height, width = letter.shape
     for image in marked:

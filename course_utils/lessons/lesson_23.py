@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 
-import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -53,12 +52,6 @@ PREDICTIONS = {
 }
 
 # --- figures ---------------------------------------------------------------------------------
-
-
-def spread(numbers: Sequence[float], digits: int = 0) -> str:
-    """The median, and the range in brackets."""
-    low, middle, high = (f"{np.quantile(numbers, q):.{digits}f}" for q in (0, 0.5, 1))
-    return f"{middle} ({low} to {high})"
 
 
 def counted(found: Found, classes: Sequence[str]) -> str:

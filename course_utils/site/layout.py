@@ -1,9 +1,12 @@
 """The frame of every page: navigation, search, light and dark, and what a keyboard needs."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+
+from nbconvert.filters import markdown2html
 
 from course_utils.notebooks import repository
 
@@ -91,6 +94,11 @@ def write_page(folder: Path, page: Page, pages: Sequence[Page]) -> None:
 def _link(other: Page, here: Page) -> str:
     current = ' aria-current="page"' if other is here else ""
     return f'<li><a href="{other.url}"{current}>{escape(other.title)}</a></li>'
+
+
+def inline(text: str) -> str:
+    """Markdown of a line or a paragraph as HTML, without the paragraph's own tags."""
+    return re.sub(r"^\s*<p>|</p>\s*$", "", markdown2html(text.strip()))
 
 
 def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

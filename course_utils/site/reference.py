@@ -12,7 +12,7 @@ from course_utils.glossary import terms
 from course_utils.notebooks import TIMINGS, lessons
 from course_utils.questions import lesson_module
 from course_utils.readme import BENCHMARKS
-from course_utils.site.layout import TITLE, Page, entry, scrolling, table
+from course_utils.site.layout import TITLE, Page, entry, inline, scrolling, table
 from course_utils.teaching import MISCONCEPTIONS, PATHS, timetable
 
 ADVICE = re.compile(r"^# \| do \| don't \|\n# \|[-|]+\|\n((?:# \|.*\n)+)", re.MULTILINE)
@@ -86,7 +86,7 @@ def dos_and_donts() -> Page:
         source = lesson.source.read_text(encoding="utf-8")
         for number, match in enumerate(ADVICE.finditer(source)):
             cells = [line[2:].strip(" |").split("|") for line in match[1].splitlines()]
-            rows = [[_inline(cell) for cell in row] for row in cells if len(row) == 2]
+            rows = [[inline(cell) for cell in row] for row in cells if len(row) == 2]
             title = source.partition("# # ")[2].partition("\n")[0]
             head = f"<h2>{escape(title)}</h2>" if number == 0 else ""
             parts.append(head + table("From the lesson", ("do", "don't"), rows))
@@ -175,7 +175,7 @@ def teaching(pages: Sequence[Page], records: Sequence[dict]) -> Page:
         for count, day in enumerate(timetable(path), 1):
             rows = [
                 (start, f"{slot.minutes}&nbsp;min", links.get(slot.what, escape(slot.what)),
-                 _inline(slot.say) if slot.say else "")
+                 inline(slot.say) if slot.say else "")
                 for start, slot in day
             ]  # fmt: skip
             name = f"Day {count}" if len(path.days) > 1 else "The schedule"
@@ -240,8 +240,3 @@ def _bound(claim: dict) -> str:
     limits = [f"at least {claim['at_least']:g}"] if claim["at_least"] is not None else []
     limits += [f"at most {claim['at_most']:g}"] if claim["at_most"] is not None else []
     return ", ".join(limits)
-
-
-def _inline(text: str) -> str:
-    html = markdown2html(text.strip())
-    return re.sub(r"^\s*<p>|</p>\s*$", "", html)

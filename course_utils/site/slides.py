@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 
 from course_utils.claims import MIME as CLAIM
 from course_utils.questions import lesson_module
-from course_utils.site.layout import TITLE, scrolling
+from course_utils.site.layout import TITLE, inline, scrolling
 
 PREDICT = re.compile(r'predict\("(\d\d)\.(\d+)"\)')
 STATEMENT = re.compile(r"\*\*(.+?)\*\*(.*)", re.DOTALL)
@@ -25,10 +25,8 @@ Slide = tuple[str, str]  # heading (Markdown), body (HTML)
 def deck(name: str, title: str, notebook: NotebookNode) -> str:
     """The page with all slides of a lesson; without scripts they stand one below the other."""
     shown = "".join(
-        f'<section class="slide"><h{level}>{_inline(heading)}</h{level}>{body}</section>\n'
-        for level, (heading, body) in zip(
-            [1, *[2] * len(notebook.cells) * 4], slides(name[:2], notebook), strict=False
-        )
+        _section(2 if place else 1, *slide)
+        for place, slide in enumerate(slides(name[:2], notebook))
     )
     return f"""<!doctype html>
 <html lang="en">
@@ -51,6 +49,10 @@ def deck(name: str, title: str, notebook: NotebookNode) -> str:
 </body>
 </html>
 """
+
+
+def _section(level: int, heading: str, body: str) -> str:
+    return f'<section class="slide"><h{level}>{inline(heading)}</h{level}>{body}</section>\n'
 
 
 def slides(lesson: str, notebook: NotebookNode) -> Iterator[Slide]:
@@ -93,7 +95,7 @@ def _words(heading: str, source: str) -> Iterator[Slide]:
     for paragraph in re.split(r"\n\s*\n", source):
         if paragraph.startswith("# "):
             opening = source[len(paragraph) :].strip().partition("\n\n")[0]
-            yield heading, f"<p>{_inline(opening)}</p>"
+            yield heading, f"<p>{inline(opening)}</p>"
         elif paragraph.startswith("**You will be able to"):
             goals = source.partition(paragraph)[2].strip().partition("\n\n")[0]
             yield "You will be able to", markdown2html(goals)
@@ -102,7 +104,7 @@ def _words(heading: str, source: str) -> Iterator[Slide]:
         elif re.match(r"\*\*(?!Builds|Words|Further|Cost)", paragraph):
             if len(paragraph.split()) <= LONGEST and (found := STATEMENT.match(paragraph)):
                 rest = found[2].strip()
-                body = f"<p>{_inline(rest)}</p>" if re.search(r"\w", rest) else ""
+                body = f"<p>{inline(rest)}</p>" if re.search(r"\w", rest) else ""
                 yield found[1].rstrip(".:"), body
 
 
@@ -115,8 +117,3 @@ def _prediction(lesson: str, number: str) -> str:
     asked = lesson_module(lesson).PREDICTIONS[number]
     options = "".join(f"<li>{escape(option)}</li>" for option in asked.options)
     return f"<p>{escape(asked.text)}</p><ol>{options}</ol>"
-
-
-def _inline(text: str) -> str:
-    """Markdown of a line or a paragraph, without the paragraph's own tags."""
-    return re.sub(r"^<p>|</p>$", "", markdown2html(text).strip())

@@ -104,6 +104,14 @@ def stroke(distance, width, size):
     return np.clip((width / 2 - distance) / pixel + 0.5, 0, 1) * np.minimum(width / pixel, 1)
 
 
+def tight_box(mask):
+    """Box (x0, y0, x1, y1) in pixels around a mask [s, s], x1 and y1 one past it; NaN if empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if rows.size == 0:
+        return np.full(4, np.nan, np.float32)
+    return np.array((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), np.float32)
+
+
 def angle_gap(a, b):
     """Smallest angle between two undirected lines, 0 to pi/2."""
     return abs((a - b + np.pi / 2) % np.pi - np.pi / 2)

@@ -23,8 +23,18 @@ import torch
 
 from course_utils.surface.camera import LIGHTS, lit, photograph
 from course_utils.surface.defects import DEFECTS
-from course_utils.surface.elements import FRAME, Surface, colour, mix, polyline, rotate, stroke
+from course_utils.surface.elements import (
+    FRAME,
+    Surface,
+    colour,
+    mix,
+    polyline,
+    rotate,
+    stroke,
+    tight_box,
+)
 from course_utils.surface.materials import TEXTURES
+from course_utils.surface.settings import REAL, check, common_rules, number
 
 CLASSES = ("ok", "scratch", "crack", "dent", "stain", "hole")
 MATERIALS = ("metal", "iron", "wood", "tile")
@@ -76,21 +86,13 @@ class SurfaceSet:
         return len(self.labels)
 
 
-def _box(mask):
-    """Tight box (x0, y0, x1, y1) in pixels around a mask; NaN for an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if rows.size == 0:
-        return np.full(4, np.nan, np.float32)
-    return np.array((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), np.float32)
-
-
 def _mark(rng, albedo, mask):
     """Draw a small tick of blue chalk near the border, off the defect where there is room."""
     size = mask.shape[0]
     spots = rng.uniform(5, 59, (16, 2))
     side = rng.permutation(16) % 4
     spots[np.arange(16), side // 2] = np.where(side % 2, 58.5, 5.5) + rng.uniform(-1, 1, 16)
-    defect = _box(mask) * FRAME / size
+    defect = tight_box(mask) * FRAME / size
     gap = np.maximum(spots - 4 - defect[2:], defect[:2] - spots - 4).max(1)
     # the first place that is clear of the defect's box; failing that, the one closest to clear
     centre = spots[np.argmax(np.where(gap > 0.5, 99.0, gap)) if mask.any() else 0]
@@ -185,9 +187,9 @@ def generate_surfaces(
         images[i], masks[i], materials[i], chalked = _picture(
             seed, i, int(label), domain, spurious, chosen, size, difficulty
         )
-        boxes[i] = _box(masks[i])
+        boxes[i] = tight_box(masks[i])
         if chalked is not None:
-            mark_boxes[i] = _box(chalked)
+            mark_boxes[i] = tight_box(chalked)
     return SurfaceSet(
         images=torch.from_numpy(images),
         labels=torch.from_numpy(labels.astype(np.int64)),
@@ -201,23 +203,11 @@ def generate_surfaces(
 
 
 def _check(count, seed, domain, spurious, spurious_class, size, difficulty):
-    """Raise a ValueError that names the value, what is allowed and what to do."""
-
-    def number(value, low, high, kind):
-        return isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
-
-    whole, real, names = (int, np.integer), (int, float, np.number), (*CLASSES, MARK_ANYWHERE)
-    rules = (
-        ("count", count, number(count, 1, np.inf, whole), "a whole number of at least 1"),
-        ("seed", seed, number(seed, 0, np.inf, whole), "a whole number of at least 0"),
+    names = (*CLASSES, MARK_ANYWHERE)
+    check((
+        *common_rules(count, seed, size),
         ("domain", domain, domain in DOMAINS, f"one of {DOMAINS}"),
-        ("spurious", spurious, number(spurious, 0, 1, real), "a probability from 0 to 1"),
+        ("spurious", spurious, number(spurious, 0, 1, REAL), "a probability from 0 to 1"),
         ("spurious_class", spurious_class, spurious_class in names, f"one of {names}"),
-        ("size", size, number(size, 32, 256, whole), "a whole number of pixels from 32 to 256"),
-        ("difficulty", difficulty, number(difficulty, 0, 1, real), "a number from 0 to 1"),
-    )
-    for name, value, fine, allowed in rules:
-        if not fine:
-            raise ValueError(
-                f"{name}={value!r} is not allowed: it must be {allowed}. Change {name}."
-            )
+        ("difficulty", difficulty, number(difficulty, 0, 1, REAL), "a number from 0 to 1"),
+    ))  # fmt: skip

@@ -438,7 +438,7 @@ runs["twice the pictures"] = [run(half, seed, twice) for seed in SEEDS]
 # The median of three seeds, with the range in brackets:
 
 # %%
-from course_utils.lessons.lesson_21 import spread
+from course_utils.metrics import spread
 
 show_table(
     [{"cure": name, "accuracy (%)": spread(values(name, "accuracy"), 0),

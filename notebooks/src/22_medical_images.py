@@ -132,7 +132,7 @@ for seed in SPLITS:
 # %%
 from sklearn.metrics import average_precision_score
 
-from course_utils.lessons.lesson_21 import spread
+from course_utils.metrics import spread
 from course_utils.lessons.lesson_22 import auc
 
 

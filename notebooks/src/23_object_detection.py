@@ -41,7 +41,8 @@ from course_utils.detection import (
     STRIDE, Detector, Found, box_area, box_iou, coco_ap, decode, generalized_iou,
     grid_points, load_scenes, resnet_body, run_frozen, small_body,
 )
-from course_utils.lessons.lesson_23 import counted, plot_scenes, spread
+from course_utils.lessons.lesson_23 import counted, plot_scenes
+from course_utils.metrics import spread
 
 # %% [markdown]
 # The settings. In the full profile the pictures are photographs of blood cells.

@@ -289,17 +289,14 @@ describe(plot_maps(some.inputs[rows], drawn, boxes, kinds),
 # the defect's **mask**, in multiples of the mask's share of the picture: 1 is chance.
 
 # %%
+from course_utils.metrics import spread
+
 pairs = list(zip(maps, shown, strict=True))
 pointing = {name: [points(found[name], some) for found, some in pairs] for name in METHODS}
 on_mask = {
     name: [(energy(found[name], some.columns["masks"]).mean()
             / some.columns["masks"].double().mean()).item()
            for found, some in pairs] for name in METHODS}
-
-
-def spread(numbers, digits=0):
-    low, middle, high = (f"{np.quantile(numbers, q):.{digits}f}" for q in (0, 0.5, 1))
-    return f"{middle} ({low} to {high})"
 
 
 show_table(
