@@ -3,8 +3,6 @@
 import re
 from dataclasses import dataclass
 
-from course_utils.notebooks import lessons
-
 
 @dataclass(frozen=True)
 class Term:
@@ -287,6 +285,7 @@ TERMS = (
 )  # fmt: skip
 
 WORDS = re.compile(r"\*\*Words:\*\*(.*?)\n\n", re.DOTALL)
+DEFINED = re.compile(r"(?<!\*)\*([^*]+)\*(\s+–)")
 
 
 def find_term(name: str) -> Term | None:
@@ -302,7 +301,25 @@ def words_of_lesson(text: str) -> list[str]:
     return re.findall(r"\*([^*]+)\*\s+–", found.group(1).replace("\n", " ")) if found else []
 
 
-def terms() -> list[Term]:
-    """The terms whose lesson exists, in alphabetical order."""
-    known = {lesson.number for lesson in lessons()}
-    return sorted((t for t in TERMS if t.lesson in known), key=lambda t: t.name.casefold())
+def linked(text: str, page: str) -> str:
+    """Markdown in which each word that is defined (*word* – …) leads to its entry on a page."""
+
+    def link(match: re.Match) -> str:
+        term = find_term(match[1].replace("\n", " "))
+        return match[0] if term is None else f"[*{match[1]}*]({page}#{term.anchor}){match[2]}"
+
+    return DEFINED.sub(link, text)
+
+
+def as_markdown() -> str:
+    """All entries as a page, a heading each."""
+    parts = [
+        "# Glossary",
+        "Made by `python -m course_utils build`. For each term, first a line for people who know "
+        "no machine learning, then the definition and the lesson that measures it.",
+    ]
+    for term in TERMS:
+        origin = f" *The word:* {term.origin}." if term.origin else ""
+        technical = f"{term.technical}{origin} (Lesson {term.lesson})"
+        parts += [f"## {term.name}", term.plain, technical]
+    return "\n\n".join(parts) + "\n"

@@ -24,6 +24,7 @@ from nbformat import NotebookNode
 
 from course_utils.assets import ROOT
 from course_utils.errors import CourseError
+from course_utils.glossary import as_markdown, linked
 
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = NOTEBOOKS / "src"
@@ -96,7 +97,7 @@ def render(lesson: Lesson) -> dict[Path, str]:
 
 
 def build(check: bool = False) -> list[Path]:
-    """Write the notebooks of all lessons.
+    """Write the notebooks of all lessons, and the glossary that they link to.
 
     Args:
         check: write nothing.
@@ -105,6 +106,7 @@ def build(check: bool = False) -> list[Path]:
         The files that were (or, with `check`, would be) changed or removed.
     """
     wanted = {path: text for lesson in lessons() for path, text in render(lesson).items()}
+    wanted[NOTEBOOKS / "glossary.md"] = as_markdown()
     existing = [*NOTEBOOKS.glob("*.ipynb"), *(NOTEBOOKS / "solutions").glob("*.ipynb")]
     orphans = [path for path in existing if path not in wanted]
     changed = [
@@ -186,7 +188,10 @@ def _notebook_text(lesson: Lesson, cells: list[NotebookNode], is_solution: bool)
         nbformat.v4.new_code_cell(BOOTSTRAP.format(repository=repository())),
         *cells[1:],
     ]
+    glossary = "../glossary.md" if is_solution else "glossary.md"
     for number, cell in enumerate(whole):
+        if cell.cell_type == "markdown":
+            cell.source = linked(cell.source, glossary)
         cell.id = f"{lesson.name.replace('_', '-')[:40]}-{number:03d}"
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})

@@ -26,8 +26,9 @@ def load_task(name: str, **settings) -> Task:
     """Load a task by name.
 
     Args:
-        name: embedded: "radiographs", "tickets", "reviews", "surface"; public: "ag_news",
-            "sst2", "banking77", "trec", "clinc150", "flowers", "pneumonia".
+        name: embedded: "radiographs", "tickets", "reviews", "surface", "digits"; public:
+            "ag_news", "sst2", "banking77", "trec", "clinc150", "flowers", "pneumonia",
+            "omniglot".
         settings: passed on, such as `load_task("surface", train=600, domain="lamp")`.
 
     Raises:
@@ -101,8 +102,23 @@ def _radiograph_examples(found: RadiographSet) -> Examples:
     return Examples(found.images, found.labels, columns)
 
 
+def load_digits(size: int = 32) -> Task:
+    """Handwritten digits, 8x8 pixels, as scikit-learn has them, here enlarged to `size`.
+
+    Alpaydin and Kaynak (1998). Dark ink on white paper; divided in the order of the file.
+    """
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    paper = (255 * (1 - found.images / 16)).astype(np.float32)
+    cuts = [(0, 1000), (1000, 1300), (1300, len(paper))]
+    parts = [_grey_examples(paper[a:b], found.target[a:b], size) for a, b in cuts]
+    return Task("digits", "image", tuple("0123456789"), *parts)
+
+
 EMBEDDED: dict[str, Callable[..., Task]] = {
     "radiographs": load_radiographs,
+    "digits": load_digits,
     "tickets": load_tickets,
     "reviews": load_reviews,
     "surface": load_surfaces,
@@ -289,15 +305,67 @@ def _downloaded(url: str, md5: str) -> Path:
 
 
 def _grey_examples(images: np.ndarray, labels: np.ndarray, size: int) -> Examples:
-    """Grey pictures (n, h, w), enlarged and in three equal channels."""
-    enlarged = torch.nn.functional.interpolate(
-        torch.from_numpy(images).unsqueeze(1).float(), size=(size, size), mode="bicubic"
-    )
-    whole = enlarged.round().clamp(0, 255).to(torch.uint8).repeat(1, 3, 1, 1)
+    """Grey pictures (n, h, w), enlarged or shrunk, in three equal channels."""
+    resized = torch.nn.functional.interpolate(
+        torch.from_numpy(images).unsqueeze(1).float(), size=(size, size), mode="bicubic",
+        antialias=size < images.shape[-1],
+    )  # fmt: skip
+    whole = resized.round().clamp(0, 255).to(torch.uint8).repeat(1, 3, 1, 1)
     return Examples(whole, torch.from_numpy(labels).long())
 
 
+def load_omniglot(size: int = 64) -> Task:
+    """Handwritten characters of many alphabets, each drawn by the same 20 people.
+
+    Lake, Salakhutdinov and Tenenbaum (2015), black on white, 105 pixels, here shrunk to `size`.
+    Training pictures are by 12 of the people, validation by 3 and test by 5 others. From
+    COURSE_DATA_MIRROR the "minimal" sets of 8 alphabets; otherwise the 30 of the "background"
+    set, as torchvision downloads and checks them.
+    """
+    mirror = assets.data_mirror()
+    if mirror is None:
+        with download_errors("omniglot"):
+            drawings = _background_omniglot()
+    else:
+        folder = mirror / "omniglot_small"
+        remedy = "copy the dataset again, or unset COURSE_DATA_MIRROR to download it"
+        path = assets.verified(folder, "omniglot_small.npz", folder / "MANIFEST.sha256", remedy)
+        with np.load(path) as file:
+            sets = [name for name in file.files if not name.endswith("_names")]
+            drawings = {
+                str(name): 255 * picture
+                for one in sets
+                for name, picture in zip(file[f"{one}_names"], file[one], strict=True)
+            }
+    # A name is such as "Greek/character01/0394_07.png": the seventh person's.
+    names = sorted(drawings)
+    people = np.array([int(name[-6:-4]) for name in names])
+    characters = [name.rpartition("/")[0] for name in names]
+    classes = tuple(sorted(set(characters)))
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = np.array([numbers[name] for name in characters])
+    pictures = np.stack([drawings[name] for name in names])
+
+    def examples(first: int, last: int) -> Examples:
+        rows = (people >= first) & (people <= last)
+        return _grey_examples(pictures[rows], labels[rows], size)
+
+    parts = examples(1, 12), examples(13, 15), examples(16, 20)
+    return Task("omniglot", "image", classes, *parts)
+
+
+def _background_omniglot() -> dict[str, np.ndarray]:
+    from torchvision.datasets import Omniglot
+
+    source = Omniglot(str(assets.DATA / "downloads"), background=True, download=True)
+    return {
+        f"{source._characters[label]}/{file}": np.asarray(source[number][0])
+        for number, (file, label) in enumerate(source._flat_character_images)
+    }
+
+
 PUBLIC_IMAGES: dict[str, Callable[..., Task]] = {
+    "omniglot": load_omniglot,
     "flowers": load_flowers,
     "pneumonia": load_pneumonia,
 }

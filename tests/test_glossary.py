@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from course_utils.glossary import TERMS, find_term, terms, words_of_lesson
+from course_utils.glossary import TERMS, as_markdown, find_term, linked, words_of_lesson
 from course_utils.notebooks import lessons
 
 
@@ -19,7 +19,7 @@ def test_every_word_that_a_lesson_defines_is_in_the_glossary(lesson):
     assert [word for word in words if find_term(word) is None] == []
 
 
-@pytest.mark.parametrize("term", terms(), ids=lambda term: term.name)
+@pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
 def test_a_term_occurs_in_its_lesson_and_says_two_different_things(term):
     lesson = next(one for one in lessons() if one.number == term.lesson)
     stem = term.name.casefold().rstrip("s")
@@ -34,3 +34,16 @@ def test_terms_are_in_order_and_told_apart():
     anchors = [term.anchor for term in TERMS]
     assert len(set(anchors)) == len(anchors) and all(anchors)
     assert find_term("LEARNING rate") is not None and find_term("flux capacitor") is None
+
+
+def test_a_defined_word_leads_to_its_entry_and_other_words_are_left_alone():
+    text = "*learning\nrate* – how far; *flux* – unknown; **head** – bold; *token* without a dash"
+    assert linked(text, "g.md") == text.replace(
+        "*learning\nrate*", "[*learning\nrate*](g.md#learning-rate)"
+    )
+
+
+def test_every_link_to_the_page_of_terms_meets_a_heading_as_hosts_number_them():
+    headings = re.findall(r"^## (.*)$", as_markdown(), re.MULTILINE)
+    slugs = {re.sub(r"[^\w -]", "", name.lower()).replace(" ", "-") for name in headings}
+    assert {term.anchor for term in TERMS} == slugs

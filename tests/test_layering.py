@@ -54,9 +54,9 @@ LAYERS = [
     "questions",  # what a lesson asks
     "labs",  # dials to move
     "lessons",  # each lesson's questions
+    "glossary",  # the terms
     "notebooks",  # built from their sources
     "learner",  # how far the learner is
-    "glossary",  # the terms
     "runner",  # executed
     "readme",  # the results of a run in README.md
     "faq",  # what people ask

@@ -136,7 +136,7 @@ def test_cell_ids_are_unique_and_stay(course):
 def test_building_twice_changes_nothing(course):
     add(course)
     add(course, SOURCE, "20_another")
-    assert len(build()) == 4
+    assert len(build()) == 5  # two copies of each, and the glossary
     contents = {path: path.read_bytes() for path in course.parent.rglob("*.ipynb")}
     assert len(contents) == 4
     assert build() == [] and build(check=True) == []
@@ -145,7 +145,8 @@ def test_building_twice_changes_nothing(course):
 
 def test_check_reports_and_writes_nothing(course):
     lesson = add(course)
-    assert set(build(check=True)) == {lesson.learner, lesson.solution}
+    glossary = course.parent / "glossary.md"
+    assert set(build(check=True)) == {lesson.learner, lesson.solution, glossary}
     assert not lesson.learner.exists()
     build()
     text = lesson.learner.read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from course_utils.assets import ROOT
 from course_utils.claims import MIME as CLAIM_MIME
 from course_utils.errors import CourseError
 from course_utils.faq import FAQ
-from course_utils.glossary import terms
+from course_utils.glossary import TERMS
 from course_utils.notebooks import lessons, repository
 from course_utils.questions import lesson_module
 from course_utils.runner import executed_folder
@@ -183,9 +183,9 @@ def test_the_evidence_has_every_claim_and_says_which_failed(site):
 
 def test_words_of_a_lesson_link_to_the_glossary_and_terms_to_their_lesson(site):
     page = text_of(site, "12_freezing_and_unfreezing.html")
-    assert '<em><a href="glossary.html#learning-rate">learning' in page
+    assert '<a href="glossary.html#learning-rate"><em>learning' in page
     glossary = text_of(site, "glossary.html")
-    assert all(f'id="{term.anchor}"' in glossary for term in terms())
+    assert all(f'id="{term.anchor}"' in glossary for term in TERMS)
     assert '<a href="12_freezing_and_unfreezing.html">Lesson 12</a>' in glossary
 
 

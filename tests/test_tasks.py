@@ -431,6 +431,50 @@ def test_training_pictures_that_are_tested_on_are_left_out(tmp_path, monkeypatch
         load_task("pneumonia")
 
 
+def test_digits_are_dark_on_white_and_every_kind_is_in_each_split():
+    task = load_task("digits", size=24)
+    for part in (task.train, task.valid, task.test):
+        assert part.labels.unique().tolist() == list(range(10))
+        assert part.inputs.shape[1:] == (3, 24, 24) and part.inputs.dtype == torch.uint8
+        corners = part.inputs[:, :, [0, 0, -1, -1], [0, -1, 0, -1]].float()
+        assert corners.mean() > 200 and part.inputs.float().flatten(1).amin(1).mean() < 60
+    assert (len(task.train), len(task.valid), len(task.test)) == (1000, 300, 497)
+
+
+def test_characters_are_divided_by_who_drew_them_and_counted_once(tmp_path, monkeypatch):
+    folder, sets = tmp_path / "mirror" / "omniglot_small", {}
+    folder.mkdir(parents=True)
+    for number, alphabets in enumerate((("Greek", "Runes"), ("Greek", "Ogham"))):
+        names = [f"{one}/character01/0{i}_{i:02}.png" for one in alphabets for i in range(1, 21)]
+        pictures = np.zeros((len(names), 105, 105), dtype=np.uint8)
+        for row, name in enumerate(names):  # person i leaves i white columns, ink elsewhere
+            pictures[row, :, : int(name[-6:-4])] = 1
+        sets |= {f"part{number}": pictures, f"part{number}_names": np.array(names)}
+    path = folder / "omniglot_small.npz"
+    np.savez_compressed(path, **sets)
+    (folder / "MANIFEST.sha256").write_text(f"{assets.sha256(path)}  {path.name}\n")
+    monkeypatch.setenv("COURSE_DATA_MIRROR", str(tmp_path / "mirror"))
+    task = load_task("omniglot", size=105)
+    assert task.classes == ("Greek/character01", "Ogham/character01", "Runes/character01")
+    for part, people in ((task.train, range(1, 13)), (task.valid, (13, 14, 15)),
+                         (task.test, range(16, 21))):  # fmt: skip
+        drawn_by = (part.inputs[:, 0, 0] == 255).sum(1)
+        assert drawn_by.tolist() == list(people) * 3
+        assert part.labels.tolist() == [label for label in range(3) for _ in people]
+
+
+@pytest.mark.mirror
+def test_omniglot_loads_from_the_mirror(mirror, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA_MIRROR", str(mirror))
+    task = load_task("omniglot")
+    characters = 136 + 156 - 24 - 26  # both minimal sets hold the Greek and the Latin alphabet
+    assert len(task.classes) == characters
+    assert [len(task.train), len(task.valid), len(task.test)] == [
+        people * characters for people in (12, 3, 5)
+    ]
+    assert task.train.inputs.float().mean() > 200, "ink is dark, and most of a picture is paper"
+
+
 @pytest.mark.mirror
 def test_pneumonia_loads_from_the_mirror(mirror, monkeypatch):
     monkeypatch.setenv("COURSE_DATA_MIRROR", str(mirror))

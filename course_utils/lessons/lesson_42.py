@@ -40,6 +40,16 @@ PREDICTIONS = {
             "it falls",
         ),
     ),
+    "4": Prediction(
+        "One drawing of each digit, and a network that was trained on photographs. Which vectors "
+        "of a picture make the best prototypes?",
+        (
+            "its bare pixels",
+            "the features of the network's last stage",
+            "those of a middle stage, averaged over the picture",
+            "those of a middle stage, kept apart by their places",
+        ),
+    ),
 }
 
 
@@ -219,7 +229,8 @@ QUIZ = (
             Option(
                 "full fine-tuning with a new head, with more epochs",
                 "The head starts from random weights and must be learnt from a dozen texts. In "
-                "section 4 this took a hundred times the time of a probe and gained little.",
+                "section 4 it was not ahead of pairs, and what it leaves is no encoder of "
+                "sentences any more, which could use the descriptions too.",
             ),
             Option(
                 "pairs: texts of a class together, those of two classes apart, then a probe",

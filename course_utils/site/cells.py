@@ -10,14 +10,13 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from course_utils.glossary import find_term
 from course_utils.notebooks import repository
 from course_utils.site.layout import Page, entry, scrolling
 
 TAG = re.compile(r"<[^>]+>")
 HEADING = re.compile(r"<h([1-6])[^>]*>(.*?)</h\1>", re.DOTALL)
 REMOTE_PICTURE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
-DEFINED = re.compile(r"<em>([^<]+)</em>(\s+–)")
+GLOSSARY = re.compile(r'href="[^"]*glossary\.md#')  # a link of a notebook
 BOOTSTRAP_CELL = 2  # its place in each notebook: for hosts, of no use to readers
 
 
@@ -53,14 +52,7 @@ def _markdown(source: str) -> str:
     html = re.sub(r'<a class="anchor-link".*?</a>', "", html)
     html = html.replace("<table>", "\0").replace("</table>", "\1")
     html = re.sub("\0(.*?)\1", lambda m: scrolling(f"<table>{m[1]}</table>"), html, flags=re.DOTALL)
-    return DEFINED.sub(_to_glossary, html)
-
-
-def _to_glossary(match: re.Match) -> str:
-    term = find_term(unescape(match[1]).replace("\n", " "))
-    if term is None:
-        return match[0]
-    return f'<em><a href="glossary.html#{term.anchor}">{match[1]}</a></em>{match[2]}'
+    return GLOSSARY.sub('href="glossary.html#', html)
 
 
 def _code(source: str) -> str:

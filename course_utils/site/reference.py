@@ -8,7 +8,7 @@ from html import escape
 from nbconvert.filters import markdown2html
 
 from course_utils.faq import FAQ
-from course_utils.glossary import terms
+from course_utils.glossary import TERMS
 from course_utils.notebooks import TIMINGS, lessons
 from course_utils.questions import lesson_module
 from course_utils.readme import BENCHMARKS
@@ -45,7 +45,7 @@ def glossary(lesson_names: Sequence[str]) -> Page:
     """Every term: a plain line, the definition, and the lesson that measures it."""
     pages = {name[:2]: name for name in lesson_names}
     parts, entries = [], []
-    for term in terms():
+    for term in TERMS:
         where = pages.get(term.lesson)
         link = f'<a href="{where}.html">Lesson {term.lesson}</a>' if where else ""
         origin = f"<p><i>The word:</i> {escape(term.origin)}.</p>" if term.origin else ""

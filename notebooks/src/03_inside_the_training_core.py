@@ -33,8 +33,8 @@ from course_utils import (
 
 MODEL = select(PROFILE, quick="minilm", full="google-bert/bert-base-uncased")
 TASK = select(PROFILE, quick="tickets", full="banking77")
-TRAIN = select(PROFILE, quick=32, full=4096)  # texts that are timed
-BATCH = select(PROFILE, quick=8, full=64)
+TRAIN = select(PROFILE, quick=24, full=4096)  # texts that are timed
+BATCH = select(PROFILE, quick=6, full=64)
 LEARNING_RATE = select(PROFILE, quick=2e-4, full=3e-5)
 TOP = select(PROFILE, quick="layer4", full="layer8")  # the last third of the layers
 
@@ -391,7 +391,7 @@ def train():
     for module in model.modules():  # no dice, so that both runs can be compared
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    data = tokenize(load_task("tickets").limited(train=30, valid=15), model.tokenizer)
+    data = tokenize(load_task("tickets").limited(train=20, valid=15), model.tokenizer)
     recipe = recipes.full_finetuning(epochs=1, precision="fp32", validate=False)
     fit(model, data, recipe, silent=True)
     return model.cpu().state_dict()
@@ -449,7 +449,7 @@ def stop_in_epoch(number):
 
 
 # %%
-small = data.limited(train=32, valid=16)
+small = data.limited(train=24, valid=16)
 recipe = recipes.top_stages(TOP, epochs=3, batch_size=BATCH, precision="fp32")
 undisturbed, disturbed = copy_of(original), copy_of(original)
 fit(undisturbed, small, recipe, seed=SEED, silent=True)

@@ -57,8 +57,8 @@ LEAST = select(
 # ## 1 · The task, and the skill to keep
 #
 # New task: is a review good or bad? Each seed draws its own training texts, because
-# another hundred texts are as much a matter of chance as another random head. Short
-# reviews only, so that fifteen runs take a minute.
+# other texts are as much a matter of chance as another random head. Short reviews only,
+# so that fifteen runs take a minute.
 
 
 # %%
@@ -88,7 +88,7 @@ for text, label in list(draws[SEED])[:3]:
 # %%
 import torch
 
-tickets = load_task("tickets").test.subset(75, seed=SEED)
+tickets = short(load_task("tickets").test).subset(75, seed=SEED)
 
 
 def old_skill(model):
@@ -250,18 +250,16 @@ for seed in SEEDS:  # seed by seed, so that a slow moment of the machine meets a
 # %%
 import numpy as np
 
+from course_utils.metrics import spread
+
 
 def values(name, what):
     return [one[what] for one in runs[name]]
 
 
-def spread(numbers):
-    return f"{np.median(numbers):.1f} ({min(numbers):.1f} to {max(numbers):.1f})"
-
-
 show_table(
-    [{"recipe": name, "accuracy (%)": spread(values(name, "accuracy")),
-      "forgotten (points)": spread(values(name, "forgotten")),
+    [{"recipe": name, "accuracy (%)": spread(values(name, "accuracy"), 1),
+      "forgotten (points)": spread(values(name, "forgotten"), 1),
       "trained weights": runs[name][0]["weights"],
       "seconds": float(np.median(values(name, "seconds")))} for name in RECIPES],
     f"Accuracy on {len(task.test)} texts, and points lost of the old {before:.0f} %",

@@ -49,12 +49,15 @@ MODEL = select(PROFILE, quick="resnet18", full="resnet18-imagenet")
 TEXT_MODEL = select(PROFILE, quick="minilm", full="distilbert/distilbert-base-uncased")
 TEXTS = select(PROFILE, quick="reviews", full="sst2")
 SIZE = select(PROFILE, quick=64, full=224)  # side of a picture in pixels
-TRAIN, TEST = select(PROFILE, quick=(144, 96), full=(3000, 600))
-EPOCHS, BATCH, RATE = select(PROFILE, quick=(3, 24, 1e-3), full=(5, 64, 2e-4))
+TRAIN, TEST = select(PROFILE, quick=(120, 72), full=(3000, 600))
+EPOCHS, BATCH, RATE = select(PROFILE, quick=(2, 16, 1e-3), full=(5, 64, 2e-4))
+TRAINED = select(PROFILE, quick="layer3", full="layer2")  # and all stages behind it
 SEEDS = [SEED, SEED + 1, SEED + 2]
-PICTURES = select(PROFILE, quick=20, full=60)  # to explain, for each seed
+PICTURES = select(PROFILE, quick=16, full=60)  # to explain, for each seed
+LONGEST = select(PROFILE, quick=13, full=16)  # words of an explained review
+READ = select(PROFILE, quick=18, full=24)  # reviews to explain
 FEW = PICTURES // 2  # of them for what takes many passes
-STEPS = select(PROFILE, quick=8, full=32)  # of integrated gradients
+STEPS = select(PROFILE, quick=5, full=32)  # of integrated gradients
 TOLERANCE = SIZE // 32  # pixels beside a box that still count
 # Bounds of claims. Larger pictures have finer grids, so much is different in full.
 LEAST = select(PROFILE, quick={"layer": 25, "edges": 15},
@@ -67,11 +70,11 @@ LEAST = select(PROFILE, quick={"layer": 25, "edges": 15},
 
 
 # %%
-def trained(task, seed, **changes):
+def trained(task, seed, stage=TRAINED, **changes):
     """A fine-tuned network, its weights fixed, and the record of its training."""
     model = load_image_model(MODEL, len(task.classes), seed=seed)
     settings = dict(epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, validate=False)
-    history = fit(model, task, recipes.top_stages("layer2", **{**settings, **changes}),
+    history = fit(model, task, recipes.top_stages(stage, **{**settings, **changes}),
                   seed=seed, silent=True)
     return model.requires_grad_(False), history
 
@@ -92,19 +95,19 @@ def logits(model, images):
 
 
 def explained(model, examples, seed):
-    """Test pictures with a defect, rightly classified, drawn at random."""
+    """Test pictures with a defect, rightly classified, drawn at random; and the accuracy."""
     with torch.no_grad():
         right = logits(model, examples.inputs).argmax(1).cpu() == examples.labels
     found = examples.select(right & (examples.labels > 0))
-    return found.subset(min(PICTURES, len(found)), seed)
+    return found.subset(min(PICTURES, len(found)), seed), right.double().mean().item()
 
 
 # %% [markdown]
 # Their accuracy, and how many pictures each has to explain:
 
 # %%
-shown = [explained(model, task.test, seed) for model, seed in zip(models, SEEDS, strict=True)]
-accuracies = [evaluate(model, task.test).accuracy for model in models]
+shown, accuracies = zip(*(explained(model, task.test, seed)
+                          for model, seed in zip(models, SEEDS, strict=True)), strict=True)
 show_table(
     [{"seed": seed, "test accuracy": accuracy, "explained pictures": len(some),
       "trained weights": run.trained_weights, "seconds": run.seconds,
@@ -219,7 +222,7 @@ def grey(images):
     return torch.full_like(images, 124)
 
 
-few, their_labels = some.inputs[:4], some.labels[:4]
+few, their_labels = some.inputs[:2], some.labels[:2]
 counts = [2, 4, 8, 16]
 gaps = {kind: [100 * integrated(model, few, their_labels, steps, nothing)[1]
                for steps in counts]
@@ -341,7 +344,7 @@ claim("24.5", "points by which edges, without a network, beat Grad-CAM at layer3
 # box. As the blank picture we take the blurred one.
 
 # %%
-SHARES = [0, 0.05, 0.2, 0.5, 1]
+SHARES = select(PROFILE, quick=[0, 0.05, 0.3, 1], full=[0, 0.05, 0.2, 0.5, 1])
 RIVALS = ["noise", "edges", "gradient", "integrated gradients", "Grad-CAM, layer2"]
 
 
@@ -434,11 +437,12 @@ names = [part.name for part in stages(models[0]) if part.parameters][::-1]
 DEPTHS = [1, 2, 4, len(names)]  # stages with random weights, counted from the head
 kept = {name: [[1.0] * len(SEEDS)] for name in CHECKED}
 for count in DEPTHS:
-    for name, method in CHECKED.items():
-        kept[name].append([])
-        for seed, model, some, found in zip(SEEDS, models, shown, maps, strict=True):
-            images, labels = some.inputs[:FEW], some.labels[:FEW]
-            new = method(randomised(model, count, seed), images, labels)
+    for line in kept.values():
+        line.append([])
+    for seed, model, some, found in zip(SEEDS, models, shown, maps, strict=True):
+        broken = randomised(model, count, seed)
+        for name, method in CHECKED.items():
+            new = method(broken, some.inputs[:FEW], some.labels[:FEW])
             agreement = rank_correlation(found[name][:FEW], new).mean().item()
             kept[name][-1].append(agreement)
 
@@ -474,16 +478,16 @@ claim("24.10", "rank correlation of the gradient's maps with everything random",
 
 # %%
 reviews = load_task(TEXTS, **({"seed": SEED} if TEXTS == "sst2" else {}))
-data = reviews.limited(train=select(PROFILE, quick=240, full=5000), valid=20, seed=SEED)
+data = reviews.limited(train=select(PROFILE, quick=160, full=5000), valid=20, seed=SEED)
 reader = load_text_model(TEXT_MODEL, len(data.classes), seed=SEED)
 data = tokenize(data, reader.tokenizer)
 fit(reader, data, recipes.linear_probe(validate=False), seed=SEED, silent=True)
 reader = reader.requires_grad_(False).cpu().eval()
-fitting = [i for i, text in enumerate(reviews.test.inputs) if 9 <= len(text.split()) <= 16]
+fitting = [i for i, text in enumerate(reviews.test.inputs) if 9 <= len(text.split()) <= LONGEST]
 candidates = reviews.test.select(fitting)
 if "kind" in candidates.columns:
     candidates = candidates.where("kind", "plain")
-candidates = candidates.subset(48, seed=SEED)
+candidates = candidates.subset(2 * READ, seed=SEED)
 
 # %% [markdown]
 # Deleting a word means that no other word may attend to it, and that it is left out of
@@ -493,7 +497,7 @@ candidates = candidates.subset(48, seed=SEED)
 with torch.no_grad():
     every = Words(candidates.inputs, reader.tokenizer)
     right = reader(every.ids, every.mask).argmax(1) == candidates.labels
-read = candidates.select(right.nonzero().flatten()[:24])
+read = candidates.select(right.nonzero().flatten()[:READ])
 words = Words(read.inputs, reader.tokenizer)
 
 
@@ -586,13 +590,13 @@ claim("24.12", "points that integrated gradients' three words lower more than at
 # (Drawings, not patients: nothing medical follows from them.)
 
 # %%
-DRAWN = dict(seed=SEED, train=select(PROFILE, quick=120, full=1000), valid=10,
+DRAWN = dict(seed=SEED, train=select(PROFILE, quick=96, full=1000), valid=10,
              test=select(PROFILE, quick=60, full=400), size=SIZE)
 BIASED, FAIR, ALWAYS, NEVER = (0.05, 0.95), (0.5, 0.5), (1.0, 1.0), (0.0, 0.0)
 learners = {}
 for name, marked in {"biased": BIASED, "fair": FAIR}.items():
     pictures = load_task("radiographs", marked=marked, **DRAWN)
-    learner, _ = trained(pictures, SEED, batch_size=BATCH // 2)
+    learner, _ = trained(pictures, SEED, "layer2", batch_size=BATCH // 2)
     learners[name] = learner, evaluate(learner, pictures.test).accuracy
 
 # %% [markdown]

