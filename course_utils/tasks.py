@@ -338,7 +338,7 @@ def load_omniglot(size: int = 64) -> Task:
                 for name, picture in zip(file[f"{one}_names"], file[one], strict=True)
             }
     # A name is such as "Greek/character01/0394_07.png": the seventh person's.
-    names = sorted(drawings)
+    names = sorted(drawings, key=lambda name: (name.rpartition("/")[0], name[-6:-4]))
     people = np.array([int(name[-6:-4]) for name in names])
     characters = [name.rpartition("/")[0] for name in names]
     classes = tuple(sorted(set(characters)))
