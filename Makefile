@@ -9,7 +9,7 @@ PROFILE ?= quick
 PARALLEL := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install run site test lab check build doctor lock clean
+.PHONY: help install run site test full lab check build doctor lock clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,9 +32,12 @@ site: $(STAMP)  ## build the website from the lessons that have been executed
 	@$(BIN)/python -m course_utils site --profile $(PROFILE)
 
 test: $(STAMP)  ## the whole test suite
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not notebook" $(PARALLEL)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not notebook and not full" $(PARALLEL)
 	@OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/tests/offline $(BIN)/python -m pytest -m "notebook or not slow" $(PARALLEL) \
 		--nbval-lax --nbval-cell-timeout 600 notebooks/*.ipynb tests/test_execution.py
+
+full: $(STAMP)  ## the code of every lesson's profile full, on the mirror of public data
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_full_lessons.py
 
 lab: $(STAMP)  ## open the first lesson in JupyterLab
 	@$(BIN)/jupyter lab notebooks/00_start_here.ipynb

@@ -47,7 +47,12 @@ def run(args: argparse.Namespace) -> int:
 def site(args: argparse.Namespace) -> int:
     from course_utils.site import build_site
 
-    print(f"Pages: {build_site(args.build, args.profile)}")
+    first = build_site(args.build, args.profile)
+    print(f"Pages: {first}")
+    if args.pdf:
+        from course_utils.site.pdf import print_pdf
+
+        print(f"To print: {print_pdf(first.parent)}")
     return 0
 
 
@@ -113,6 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("site", help="build the website from what has been executed")
     command.add_argument("--profile", default="quick", help="quick (default) or full")
     command.add_argument("--build", type=Path, default=Path("build"), help="folder of the runs")
+    command.add_argument("--pdf", action="store_true", help="and print the lessons, by a browser")
     command.set_defaults(action=site)
 
     command = commands.add_parser("bench", help="measurements that take minutes")

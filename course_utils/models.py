@@ -197,7 +197,7 @@ def _on_encoder(name: str, pretrained: bool, seed: int, build: Callable[..., Hea
     """What `build` makes of an encoder and its tokenizer."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    source = str(minilm_folder()) if name == "minilm" else assets.model_source(name)
+    source = encoder_source(name)
     if name != "minilm":
         assets.require_hub(source)
     with quiet_transformers(), torch.random.fork_rng(), _hub_errors(name):
@@ -245,6 +245,11 @@ def load_language_model(name: str, pretrained: bool = True, seed: int = 0) -> nn
             tokenizer.pad_token = tokenizer.eos_token
         model.tokenizer, model.pad_id = tokenizer, tokenizer.pad_token_id
         return model.eval()
+
+
+def encoder_source(name: str) -> str:
+    """Where the libraries of others find a text encoder: a folder or a hub id."""
+    return str(minilm_folder()) if name == "minilm" else assets.model_source(name)
 
 
 def minilm_folder() -> Path:

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import nbformat
 import pytest
-from browser import browser
+from browser import browser, chromium
 from nbformat.v4 import new_output
 
 from course_utils.assets import ROOT
@@ -20,6 +20,7 @@ from course_utils.notebooks import lessons, repository
 from course_utils.questions import lesson_module
 from course_utils.runner import executed_folder
 from course_utils.site import build_site
+from course_utils.site.pdf import print_pdf
 
 PNG = (  # one grey pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
@@ -231,6 +232,23 @@ def test_every_lesson_has_slides_with_its_pictures_claims_predictions_and_quiz(s
 def chrome():
     with browser() as running:
         yield running
+
+
+def test_the_course_is_printed_in_one_file_and_the_site_stays_as_it_was(site):
+    chromium()  # or skip
+    before = sorted(path.name for path in site.iterdir())
+    printed = print_pdf(site)
+    content = printed.read_bytes()
+    assert content.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", content)) > 3 * len(
+        lessons()
+    )
+    assert sorted(path.name for path in site.iterdir()) == before
+
+
+def test_without_a_browser_printing_says_what_to_do(site, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(CourseError, match="no browser to print with.*print it"):
+        print_pdf(site)
 
 
 def test_the_search_finds_a_term_by_keyboard_alone(site, chrome):

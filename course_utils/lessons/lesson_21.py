@@ -72,10 +72,9 @@ def interval(differences: ArrayLike, rounds: int = 2000, seed: int = 0) -> tuple
         differences: (runs, examples); both are drawn again.
     """
     table, draw = np.asarray(differences, dtype=float), np.random.default_rng(seed)
-    means = []
-    for _ in range(rounds):
-        rows, columns = (draw.integers(size, size=size) for size in table.shape)
-        means.append(table[rows][:, columns].mean())
+    # How often each run and each example is drawn in each round.
+    rows, columns = (draw.multinomial(n, np.full(n, 1 / n), rounds) for n in table.shape)
+    means = ((rows @ table) * columns).sum(1) / table.size
     low, high = np.quantile(means, [0.025, 0.975])
     return float(table.mean()), float(low), float(high)
 

@@ -49,13 +49,13 @@ MODEL = select(PROFILE, quick="resnet18", full="resnet18-imagenet")
 TEXT_MODEL = select(PROFILE, quick="minilm", full="distilbert/distilbert-base-uncased")
 TEXTS = select(PROFILE, quick="reviews", full="sst2")
 SIZE = select(PROFILE, quick=64, full=224)  # side of a picture in pixels
-TRAIN, TEST = select(PROFILE, quick=(120, 72), full=(3000, 600))
-EPOCHS, BATCH, RATE = select(PROFILE, quick=(2, 16, 1e-3), full=(5, 64, 2e-4))
+TRAIN, TEST = select(PROFILE, quick=(120, 84), full=(3000, 600))
+EPOCHS, BATCH, RATE = select(PROFILE, quick=(2, 12, 1e-3), full=(5, 64, 2e-4))
 SEEDS = [SEED, SEED + 1, SEED + 2]
-PICTURES = select(PROFILE, quick=16, full=60)  # to explain, for each seed
+PICTURES = select(PROFILE, quick=24, full=60)  # to explain, for each seed
 LONGEST = select(PROFILE, quick=13, full=16)  # words of an explained review
 READ = select(PROFILE, quick=18, full=24)  # reviews to explain
-FEW = PICTURES // 2  # of them for what takes many passes
+FEW = select(PROFILE, quick=8, full=30)  # of them for what takes many passes
 STEPS = select(PROFILE, quick=5, full=32)  # of integrated gradients
 TOLERANCE = SIZE // 32  # pixels beside a box that still count
 # Bounds of claims. Larger pictures have finer grids, so much is different in full.
@@ -595,7 +595,7 @@ BIASED, FAIR, ALWAYS, NEVER = (0.05, 0.95), (0.5, 0.5), (1.0, 1.0), (0.0, 0.0)
 learners = {}
 for name, marked in {"biased": BIASED, "fair": FAIR}.items():
     pictures = load_task("radiographs", marked=marked, **DRAWN)
-    learner, _ = trained(pictures, SEED, batch_size=BATCH // 2)
+    learner, _ = trained(pictures, SEED, batch_size=select(PROFILE, quick=12, full=32))
     learners[name] = learner, evaluate(learner, pictures.test).accuracy
 
 # %% [markdown]

@@ -479,7 +479,7 @@ claim("42.7", "points by which prototypes and descriptions, untrained, beat the 
 
 # %%
 from course_utils.lessons.lesson_42 import quiet_libraries
-from course_utils.models import minilm_folder
+from course_utils.models import encoder_source
 
 with quiet_libraries():
     from datasets import Dataset
@@ -488,7 +488,6 @@ with quiet_libraries():
 
 few = draw(TUNED_SIZES[0], SEED)
 texts = [task.train.inputs[i] for i in few]
-source = str(minilm_folder()) if MODEL == "minilm" else MODEL
 size = len(few)  # pairs a step
 
 # %% [markdown]
@@ -498,7 +497,7 @@ size = len(few)  # pairs a step
 import tempfile
 
 with quiet_libraries(), tempfile.TemporaryDirectory() as folder:
-    body = SentenceTransformer(source, device=str(choose_compute().device))
+    body = SentenceTransformer(encoder_source(MODEL), device=str(choose_compute().device))
     by_library = SetFitModel(body, LogisticRegression(C=10), normalize_embeddings=True)
     settings = TrainingArguments(
         folder, batch_size=size, num_epochs=1, num_iterations=STEPS // 2, seed=SEED,
