@@ -32,7 +32,10 @@ HUB = {
 GPT = "openai-community/gpt2"
 OUR_NETWORK = {"resnet18": "resnet18", "resnet50": "resnet18", "vgg16_bn": "vgg11"}
 SIDE = 48  # pixels of a picture
-ENOUGH = {"03": {"TRAIN": 400}}  # where a dataset of 77 classes needs more than quick has
+ENOUGH = {  # where public data do not fit sizes of quick: 77 classes, long questions
+    "03": {"TASK": "sst2"},
+    "13": {"SIZE": 128, "STRIDE": 48},
+}
 
 
 @pytest.fixture(scope="session")

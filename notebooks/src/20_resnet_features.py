@@ -33,14 +33,14 @@ from course_utils import (
 MODEL = select(PROFILE, quick="resnet18", full="resnet50-imagenet")
 OTHER = select(PROFILE, quick="vgg11", full="vgg16_bn-imagenet")  # the other architecture
 TASK = select(PROFILE, quick="surface", full="flowers")
-TRAIN = select(PROFILE, quick=168, full=1020)  # labelled photographs
-TEST = select(PROFILE, quick=162, full=2000)
+TRAIN = select(PROFILE, quick=144, full=1020)  # labelled photographs
+TEST = select(PROFILE, quick=144, full=2000)
 SETTINGS = select(  # how the photographs are made
     PROFILE, quick={"train": TRAIN, "valid": 24, "test": TEST, "difficulty": 0.2},
     full={"size": 128},
 )
-EPOCHS, OTHER_EPOCHS = select(PROFILE, quick=(3, 6), full=(10, 10))
-BATCH = select(PROFILE, quick=14, full=64)
+EPOCHS, OTHER_EPOCHS = select(PROFILE, quick=(3, 5), full=(10, 10))
+BATCH = select(PROFILE, quick=12, full=64)
 LEARNING_RATE = select(PROFILE, quick=1e-3, full=1e-4)
 # Points that claims ask for. Flowers are close to what the full models were pre-trained on, so
 # there the last stages may be the best ones, and opening more may gain nothing.

@@ -106,9 +106,9 @@ describe(plot_images(shown.inputs, names),
          f"Twelve of {TRAIN} training pictures with their labels: {listed}.")
 
 # %% [markdown]
-# Our network is the ResNet-18 up to `layer3`, the stage whose features knew most about
-# defects in lesson 20. Of its two blocks we keep the first: that is enough here, and a
-# run takes half the time. What lies before `layer3` stays frozen.
+# Our network is the ResNet-18 up to `layer3`, one of the middle stages, which knew more
+# about defects than the last one in lesson 20. Of its two blocks we keep the first: that
+# is enough here, and a run takes half the time. What lies before `layer3` stays frozen.
 
 # %%
 trunk = load_image_model(MODEL, len(task.classes), seed=SEED)

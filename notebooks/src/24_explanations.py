@@ -52,7 +52,7 @@ SIZE = select(PROFILE, quick=64, full=224)  # side of a picture in pixels
 TRAIN, TEST = select(PROFILE, quick=(120, 84), full=(3000, 600))
 EPOCHS, BATCH, RATE = select(PROFILE, quick=(2, 12, 1e-3), full=(5, 64, 2e-4))
 SEEDS = [SEED, SEED + 1, SEED + 2]
-PICTURES = select(PROFILE, quick=24, full=60)  # to explain, for each seed
+PICTURES = select(PROFILE, quick=20, full=60)  # to explain, for each seed
 LONGEST = select(PROFILE, quick=13, full=16)  # words of an explained review
 READ = select(PROFILE, quick=18, full=24)  # reviews to explain
 FEW = select(PROFILE, quick=8, full=30)  # of them for what takes many passes
@@ -433,7 +433,7 @@ CHECKED = {
 
 # %%
 names = [part.name for part in stages(models[0]) if part.parameters][::-1]
-DEPTHS = [1, 2, 4, len(names)]  # stages with random weights, counted from the head
+DEPTHS = [1, 3, len(names)]  # stages with random weights, counted from the head
 kept = {name: [[1.0] * len(SEEDS)] for name in CHECKED}
 for count in DEPTHS:
     for line in kept.values():
@@ -477,7 +477,7 @@ claim("24.10", "rank correlation of the gradient's maps with everything random",
 
 # %%
 reviews = load_task(TEXTS, **({"seed": SEED} if TEXTS == "sst2" else {}))
-data = reviews.limited(train=select(PROFILE, quick=160, full=5000), valid=20, seed=SEED)
+data = reviews.limited(train=select(PROFILE, quick=120, full=5000), valid=20, seed=SEED)
 reader = load_text_model(TEXT_MODEL, len(data.classes), seed=SEED)
 data = tokenize(data, reader.tokenizer)
 fit(reader, data, recipes.linear_probe(validate=False), seed=SEED, silent=True)
@@ -589,13 +589,13 @@ claim("24.12", "points that integrated gradients' three words lower more than at
 # (Drawings, not patients: nothing medical follows from them.)
 
 # %%
-DRAWN = dict(seed=SEED, train=select(PROFILE, quick=96, full=1000), valid=10,
+DRAWN = dict(seed=SEED, train=select(PROFILE, quick=120, full=1000), valid=10,
              test=select(PROFILE, quick=60, full=400), size=SIZE)
 BIASED, FAIR, ALWAYS, NEVER = (0.05, 0.95), (0.5, 0.5), (1.0, 1.0), (0.0, 0.0)
 learners = {}
 for name, marked in {"biased": BIASED, "fair": FAIR}.items():
     pictures = load_task("radiographs", marked=marked, **DRAWN)
-    learner, _ = trained(pictures, SEED, batch_size=select(PROFILE, quick=12, full=32))
+    learner, _ = trained(pictures, SEED, batch_size=select(PROFILE, quick=8, full=32))
     learners[name] = learner, evaluate(learner, pictures.test).accuracy
 
 # %% [markdown]
