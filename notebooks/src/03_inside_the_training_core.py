@@ -33,8 +33,8 @@ from course_utils import (
 
 MODEL = select(PROFILE, quick="minilm", full="google-bert/bert-base-uncased")
 TASK = select(PROFILE, quick="tickets", full="banking77")
-TRAIN = select(PROFILE, quick=24, full=4096)  # texts that are timed
-BATCH = select(PROFILE, quick=6, full=64)
+TRAIN = select(PROFILE, quick=32, full=4096)  # texts that are timed
+BATCH = select(PROFILE, quick=8, full=64)
 LEARNING_RATE = select(PROFILE, quick=2e-4, full=3e-5)
 TOP = select(PROFILE, quick="layer4", full="layer8")  # the last third of the layers
 
