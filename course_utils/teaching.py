@@ -129,7 +129,7 @@ MISCONCEPTIONS = {
     "21": (Misconception("Stopping at the lowest loss gives the best model.",
                          "It lowers the loss and costs accuracy.", "21.5"),
            Misconception("A cure for overfitting beats more pictures.",
-                         "Twice the pictures beat the best cure.", "21.10"),),
+                         "Twice the pictures are at least as good as the best cure.", "21.10"),),
     "22": (Misconception("If illness is rare, class weights make the better classifier.",
                          "They move the threshold and leave the ranking as it was.", "22.2"),
            Misconception("More data of the same kind cures a shortcut.",

@@ -634,7 +634,7 @@ show_table(
 # %%
 claim("40.11", "share of the trials that the process with fewer of them made",
       min(workers[2].values()) / sum(workers[2].values()) * (len(workers[2]) == 2),
-      at_least=0.15)
+      at_least=0.1)
 
 # %% [markdown]
 # What two processes save depends on the machine: with two free cores up to half of the
