@@ -179,11 +179,16 @@ def load_public_texts(name: str, seed: int = 0) -> Task:
     return _from_rows(name, rows, spec.names)
 
 
+def _in_mirror(folder: Path, file: str) -> Path:
+    """A file of a dataset in the mirror, after a look at its checksum."""
+    remedy = "copy the dataset again, or unset COURSE_DATA_MIRROR to download it"
+    return assets.verified(folder, file, folder / "MANIFEST.sha256", remedy)
+
+
 def _mirror_rows(folder: Path, spec: PublicTexts) -> list[dict[str, str]]:
     rows = []
     for split, file in spec.files.items():
-        remedy = "copy the dataset again, or unset COURSE_DATA_MIRROR to download it"
-        path = assets.verified(folder, file, folder / "MANIFEST.sha256", remedy)
+        path = _in_mirror(folder, file)
         rows += [{**row, "split": split} for row in read_csv(path)]
     return rows
 
@@ -236,8 +241,7 @@ def load_flowers(size: int = 96, seed: int = 0) -> Task:
         with download_errors("flowers"):
             return _oxford_flowers(size)
     folder = mirror / "flowers_96"
-    remedy = "copy the dataset again, or unset COURSE_DATA_MIRROR to download it"
-    table = assets.verified(folder, "splits.csv", folder / "MANIFEST.sha256", remedy)
+    table = _in_mirror(folder, "splits.csv")
     rows = [row for row in read_csv(table) if row["split"] in (*SPLITS, "val")]
     classes = tuple(sorted({row["label"] for row in rows}))
 
@@ -281,8 +285,7 @@ def load_pneumonia(size: int = 64) -> Task:
             path = _downloaded(PNEUMONIA, PNEUMONIA_MD5)
     else:
         folder = mirror / "pneumoniamnist"
-        remedy = "copy the dataset again, or unset COURSE_DATA_MIRROR to download it"
-        path = assets.verified(folder, "pneumoniamnist.npz", folder / "MANIFEST.sha256", remedy)
+        path = _in_mirror(folder, "pneumoniamnist.npz")
     with np.load(path) as file:
         found = {
             split: (file[f"{name}_images"], file[f"{name}_labels"].ravel())
@@ -328,8 +331,7 @@ def load_omniglot(size: int = 64) -> Task:
             drawings = _background_omniglot()
     else:
         folder = mirror / "omniglot_small"
-        remedy = "copy the dataset again, or unset COURSE_DATA_MIRROR to download it"
-        path = assets.verified(folder, "omniglot_small.npz", folder / "MANIFEST.sha256", remedy)
+        path = _in_mirror(folder, "omniglot_small.npz")
         with np.load(path) as file:
             sets = [name for name in file.files if not name.endswith("_names")]
             drawings = {

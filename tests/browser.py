@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 import pytest
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+from course_utils.site.pdf import BROWSERS
 
 
 def chromium() -> str:
     """The browser's path; without one the test is skipped, unless COURSE_BROWSER=required."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        message = f"no browser: none of {', '.join(NAMES)} is installed"
+        message = f"no browser: none of {', '.join(BROWSERS)} is installed"
         if os.environ.get("COURSE_BROWSER") == "required":
             pytest.fail(message)
         pytest.skip(message)

@@ -86,15 +86,12 @@ def toy_full(hub, mirror, monkeypatch, tmp_path):
         return load_image_model(name, *args, **kwargs)
 
     def shrunk(name, **settings):
-        return load_task(name, **settings, **({"size": SIDE} if name in PICTURES else {}))
+        if name in tasks.PUBLIC_IMAGES:
+            settings["size"] = SIDE
+        return load_task(name, **settings)
 
-    PICTURES = set(tasks.PUBLIC_IMAGES)
     monkeypatch.setattr(models, "load_image_model", our_network)
-    monkeypatch.setattr(
-        tasks, "load_task",
-        lambda name, **settings: shrunk(
-            name, **{k: v for k, v in settings.items() if name not in PICTURES or k != "size"}),
-    )  # fmt: skip
+    monkeypatch.setattr(tasks, "load_task", shrunk)
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")
 
