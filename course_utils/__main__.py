@@ -57,9 +57,9 @@ def site(args: argparse.Namespace) -> int:
 
 
 def bench(args: argparse.Namespace) -> int:
-    from course_utils.bench import RESULTS, bench
+    from course_utils.bench import bench
 
-    for table in bench(args.name, RESULTS if args.record else args.build / "bench", args.repeats):
+    for table in bench(args.name, args.build / "bench", args.repeats, args.record):
         print(f"\n{table.read_text(encoding='utf-8')}\n{table}")
     return 0
 

@@ -443,6 +443,22 @@ def test_evidence_on_pictures_has_each_dataset_and_method_and_repeats_nothing(
     assert "PneumoniaMNIST" in table and "AP50" in table
 
 
+def test_a_recorded_table_uses_the_kept_runs_and_only_it_goes_to_the_results(
+    small_pictures, tmp_path, monkeypatch
+):
+    work, results = tmp_path / "work", tmp_path / "results"
+    monkeypatch.setattr("course_utils.bench.RESULTS", results)
+    monkeypatch.setattr("course_utils.bench.update_goals", lambda folder: None)
+    assert bench(["evidence-image"], work, 1) == [work / "evidence-image.md"]
+    monkeypatch.setattr(evidence_image, "fit", lambda *_: pytest.fail("done before"))
+    monkeypatch.setattr(evidence_image, "train_detector", lambda *_: pytest.fail("done before"))
+    assert bench(["evidence-image"], work, 1, record=True) == [results / "evidence-image.md"]
+    assert sorted(path.name for path in results.iterdir()) == [
+        "evidence-image.json",
+        "evidence-image.md",
+    ]
+
+
 def test_evidence_on_pictures_without_a_mirror_says_so(monkeypatch, tmp_path):
     monkeypatch.delenv("COURSE_DATA_MIRROR", raising=False)
     with pytest.raises(CourseError, match="flowers_96, pneumoniamnist, caltech101_64 and bccd"):

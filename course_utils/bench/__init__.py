@@ -36,10 +36,14 @@ BENCHMARKS = {
 ON_PUBLIC_DATA = {"evidence-text": evidence_text.measure, "evidence-image": evidence_image.measure}
 
 
-def bench(names: list[str], folder: Path, repeats: int = 5) -> list[Path]:
+def bench(names: list[str], folder: Path, repeats: int = 5, record: bool = False) -> list[Path]:
     """Run benchmarks (all without names) and write their files; returns the tables' paths.
 
-    "gpu" stands for all that need one.
+    Args:
+        names: of `BENCHMARKS`; "gpu" stands for all that need one.
+        folder: for the files, and in its folder "evidence" what can be used again by a later call.
+        repeats: rounds or seeds.
+        record: the files go to the repository's `results/` instead.
     """
     on_gpu = [name for name, job in speed.JOBS.items() if job.gpu]
     names = [each for name in names for each in (on_gpu if name == "gpu" else [name])]
@@ -60,9 +64,9 @@ def bench(names: list[str], folder: Path, repeats: int = 5) -> list[Path]:
         else:
             content = imports.measure(repeats)
         if content["rows"]:
-            tables.append(report.write({"name": name, **content}, folder))
-    if folder == RESULTS and tables:
-        update_goals(folder)
+            tables.append(report.write({"name": name, **content}, RESULTS if record else folder))
+    if record and tables:
+        update_goals(RESULTS)
     return tables
 
 

@@ -79,7 +79,7 @@ def measure(folder: Path, repeats: int = len(SEEDS)) -> dict:
     """Train on all datasets, or read from `folder/evidence` what was trained before.
 
     Args:
-        folder: where benchmarks are written.
+        folder: the runs are kept in its folder "evidence".
         repeats: seeds, at most three.
 
     Raises:

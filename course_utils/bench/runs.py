@@ -30,7 +30,7 @@ def collect(
         name: the benchmark's.
         jobs: in the order of the work.
         datasets: folders of the mirror that it needs, in words.
-        folder: where benchmarks are written; the runs lie in its folder "evidence".
+        folder: the runs lie in its folder "evidence".
         repeats: seeds; a further one counts where it is done.
         recall: given that folder, dataset, method and seed.
         measured: what of a run is printed, a share.

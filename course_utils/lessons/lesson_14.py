@@ -6,10 +6,10 @@ from course_utils.questions import Option, Prediction, Question
 
 PREDICTIONS = {
     "1": Prediction(
-        "Two passes over a hundred short dialogues, some seconds of training. How unsure will the "
-        "model be of the shop's answers afterwards?",
+        "Two passes over a few dozen short dialogues, some seconds of training. How unsure will "
+        "the model be of the shop's answers afterwards?",
         (
-            "nearly as before: a hundred texts are nothing beside what it has read",
+            "nearly as before: a few dozen texts are nothing beside what it has read",
             "half as unsure",
             "several times less unsure",
         ),

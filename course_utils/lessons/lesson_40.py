@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from course_utils.errors import CourseError
 from course_utils.questions import Option, Prediction, Question
@@ -91,21 +92,26 @@ def train_head(data: Vectors, settings: Mapping, epochs: int, seed: int = 0) -> 
     """
     outputs = int(data.train_labels.max()) + 1
     head = new_head(settings, data.train.shape[1], outputs, seed)
-    optimizer = torch.optim.AdamW(
-        head.parameters(), lr=settings["rate"], weight_decay=settings["decay"], fused=True
-    )
+    # torch.optim.AdamW's own function: making an object of the class imports torch's compiler, for
+    # seconds, and each worker would pay for that
+    weights = [*head.parameters()]
+    means, squares = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+    counts = [torch.zeros(()) for _ in weights]
     total, step = epochs * math.ceil(len(data.train) / settings["batch"]), 0
     for _ in range(epochs):
         head.train()
         for rows in torch.randperm(len(data.train)).split(settings["batch"]):
-            optimizer.param_groups[0]["lr"] = settings["rate"] * (1 - step / total)
             loss = F.cross_entropy(
                 head(data.train[rows]), data.train_labels[rows],
                 label_smoothing=settings["smoothing"],
             )  # fmt: skip
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            gradients = [*torch.autograd.grad(loss, weights)]
+            with torch.no_grad():
+                adamw(
+                    weights, gradients, means, squares, [], counts, fused=True, amsgrad=False,
+                    beta1=0.9, beta2=0.999, lr=settings["rate"] * (1 - step / total),
+                    weight_decay=settings["decay"], eps=1e-8, maximize=False,
+                )  # fmt: skip
             step += 1
         state = torch.get_rng_state()  # who looks at the head must not change its dropout
         yield head.eval()

@@ -4,9 +4,10 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from course_utils.models import quiet_transformers
 from course_utils.questions import Option, Prediction, Question
@@ -76,6 +77,13 @@ def quiet_libraries() -> Iterator[None]:
         logging.disable(before)
         if not bars:
             datasets.enable_progress_bars()
+
+
+def ticks_and_legend(axes: Axes, sizes: Sequence[int]) -> None:
+    """Ticks at the measured numbers of labels (and only there), and the legend beside the plot."""
+    axes.set_xticks(sizes, sizes)
+    axes.minorticks_off()
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 # --- exercise 1: the prototype classifier ---------------------------------------------------

@@ -34,8 +34,9 @@ TEXT_MODEL = select(PROFILE, quick="minilm", full="distilbert/distilbert-base-un
 TEXT_TASK = select(PROFILE, quick="tickets", full="ag_news")
 IMAGE_MODEL = select(PROFILE, quick="resnet18", full="resnet18-imagenet")
 IMAGE_TASK = select(PROFILE, quick="surface", full="flowers")
-TEXT_TRAIN = select(PROFILE, quick=500, full=4000)  # labelled texts
-IMAGE_TRAIN = select(PROFILE, quick=420, full=2500)  # labelled images
+TEXT_TRAIN = select(PROFILE, quick=300, full=4000)  # labelled texts
+IMAGE_TRAIN = select(PROFILE, quick=240, full=2500)  # labelled images
+TEST = select(PROFILE, quick=180, full=240)  # texts; images in quick
 EPOCHS = 4  # passes over the examples
 
 # %% [markdown]
@@ -57,7 +58,7 @@ print("ready" if not problems else problems)
 # requests in one. The model has to name the intent.
 
 # %%
-task = load_task(TEXT_TASK).limited(train=TEXT_TRAIN, valid=60, test=240, seed=SEED)
+task = load_task(TEXT_TASK).limited(train=TEXT_TRAIN, valid=60, test=TEST, seed=SEED)
 print(task)
 for text, label in list(task.test)[:4]:
     print(f"[{task.classes[label]}] {text}")
@@ -150,7 +151,7 @@ claim("00.2", "points of accuracy that fine-tuning added to that",
 # things. It never saw a machined surface. The task: which defect does this surface have?
 
 # %%
-settings = {"train": IMAGE_TRAIN, "valid": 60, "test": 240, "difficulty": 0.2}
+settings = {"train": IMAGE_TRAIN, "valid": 48, "test": TEST, "difficulty": 0.2}
 image_task = load_task(IMAGE_TASK, **select(PROFILE, quick=settings, full={}))
 image_task = image_task.limited(train=IMAGE_TRAIN, valid=200, test=400, seed=SEED)
 print(image_task)

@@ -35,8 +35,8 @@ from course_utils import (
 from course_utils.lessons.lesson_02 import DIRT, messy_csv, resend
 
 TASK = select(PROFILE, quick="tickets", full="banking77")
-TRAIN, VALID, TEST = select(PROFILE, quick=(1350, 300, 600), full=(4000, 1000, 3000))
-COPIES = select(PROFILE, quick=300, full=1600)  # training messages that leak
+TRAIN, VALID, TEST = select(PROFILE, quick=(900, 240, 480), full=(4000, 1000, 3000))
+COPIES = select(PROFILE, quick=180, full=1600)  # training messages that leak
 LIMIT = select(PROFILE, quick=0.8, full=0.9)  # from this similarity on: the same
 RARE = select(PROFILE, quick="account_privacy", full="lost_or_stolen_card")
 SEEDS = 5
@@ -703,11 +703,12 @@ claim("02.12", "points that choosing among all of them really gained on fresh me
 # ## 7 · A file as it comes in real life
 #
 # So far the data were clean. Now they come as an export that has been through several
-# programs and many hands. `messy_csv` made it out of the training messages of the shop,
+# programs and many hands. `messy_csv` made it out of training messages of the shop,
 # from a seed; the test messages stay clean, so that we can measure what the dirt costs.
 
 # %%
 shop = load_task("tickets")
+shop = shop.limited(train=select(PROFILE, quick=1000, full=len(shop.train)), seed=SEED)
 labels = [shop.classes[i] for i in shop.train.labels]
 raw = messy_csv(shop.train.inputs, labels, seed=SEED)
 try:

@@ -35,9 +35,9 @@ from course_utils.reading import (
 
 MODEL = select(PROFILE, quick="minilm", full="google-bert/bert-base-uncased")
 MANUALS, NAMES = select(PROFILE, quick=("manuals", "entities"), full=("xquad", "wnut17"))
-TRAIN = select(PROFILE, quick=220, full=1102)  # questions
+TRAIN = select(PROFILE, quick=180, full=1102)  # questions
 VALID, TEST = select(PROFILE, quick=(9, 9), full=(30, 50))  # passages, with their questions
-MESSAGES, TEST_MESSAGES = select(PROFILE, quick=(220, 120), full=(3394, 1287))
+MESSAGES, TEST_MESSAGES = select(PROFILE, quick=(160, 120), full=(3394, 1287))
 SIZE = select(PROFILE, quick=48, full=128)  # tokens that the reader sees at once
 STRIDE = select(PROFILE, quick=20, full=48)  # tokens from one window to the next
 TOP, RATE = select(PROFILE, quick=("layer3", 5e-4), full=("embeddings", 5e-5))

@@ -3,7 +3,7 @@
 #
 # A **language model** has read a lot and does one thing: it guesses the next word. This
 # one has read the documentation of Python packages, nothing else. Can it learn, from a
-# hundred short dialogues and in seconds, to answer customers of a shop? And what
+# few dozen short dialogues and in seconds, to answer customers of a shop? And what
 # becomes of the things it knew?
 #
 # **You will be able to**
@@ -35,9 +35,10 @@ from course_utils.language import (
 )
 
 MODEL = select(PROFILE, quick="gpt2-docstrings", full="openai-community/gpt2")
-TRAIN = select(PROFILE, quick=80, full=808)  # dialogues
-TEST = select(PROFILE, quick=36, full=97)
+TRAIN = select(PROFILE, quick=48, full=808)  # dialogues
+TEST = select(PROFILE, quick=24, full=97)
 EPOCHS = 2
+BATCH = select(PROFILE, quick=4, full=8)
 RATE = select(PROFILE, quick=1e-3, full=5e-5)
 LOW_RATE = RATE / 5
 # Bounds of claims. GPT-2 has read far more, so it gains less here and loses less.
@@ -176,7 +177,7 @@ VOCABULARY = tuple(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))
 seconds = []
 
 
-def tuned(examples, rate, epochs=EPOCHS, batch_size=8):
+def tuned(examples, rate, epochs=EPOCHS, batch_size=BATCH):
     """A copy of the model, tuned."""
     task = Task("dialogues", "text", VOCABULARY, examples, test_answers, test_answers)
     recipe = recipes.full_finetuning(
@@ -337,7 +338,7 @@ lab(f"“{shown.customer}”", answer,
 # Measured over many answers: how many *different* words does it use?
 
 # %%
-prompts = [row.prompt for row in test[:16]]
+prompts = [row.prompt for row in test[:12]]
 TEMPERATURES = [0.3, 0.7, 1.0, 1.5]
 variety = []
 for temperature in TEMPERATURES:
@@ -364,7 +365,7 @@ claim("14.9", "times as many different words at the highest temperature as at th
 # Look for the longest run of words that an answer shares with **any** training answer.
 # Answers that people wrote to other messages share some too; that is the yardstick. The
 # assistant is asked the questions that it was trained on, and so is a *reciter*, which
-# saw eight dialogues twenty times over.
+# saw eight dialogues again and again.
 
 # %%
 predict("14.3")
@@ -374,8 +375,8 @@ predict("14.3")
 
 # %%
 FEW = train[:8]
-reciter = tuned(answers(FEW), 3 * RATE, epochs=select(PROFILE, quick=20, full=40),
-                batch_size=4)
+reciter = tuned(answers(FEW), 3 * RATE, epochs=select(PROFILE, quick=8, full=40),
+                batch_size=BATCH // 2)
 
 
 def copied(learner, rows):
@@ -498,7 +499,7 @@ check("14.2", safe)
 # | count the loss on answers only, for an assistant | mask labels by token number |
 # | mix in some of the old text | hope that a few epochs cannot hurt |
 # | look for copied runs before you publish a model | train on private texts and hope |
-# | tune a manner, and bring facts in by search | expect facts from a hundred dialogues |
+# | tune a manner, and bring facts in by search | expect facts from a few dialogues |
 #
 # **Cost of what you just ran:**
 

@@ -33,13 +33,13 @@ from course_utils import (
 MODEL = select(PROFILE, quick="resnet18", full="resnet50-imagenet")
 OTHER = select(PROFILE, quick="vgg11", full="vgg16_bn-imagenet")  # the other architecture
 TASK = select(PROFILE, quick="surface", full="flowers")
-TRAIN = select(PROFILE, quick=144, full=1020)  # labelled photographs
+TRAIN = select(PROFILE, quick=120, full=1020)  # labelled photographs
 TEST = select(PROFILE, quick=144, full=2000)
 SETTINGS = select(  # how the photographs are made
-    PROFILE, quick={"train": TRAIN, "valid": 24, "test": TEST, "difficulty": 0.2},
+    PROFILE, quick={"train": TRAIN, "valid": 12, "test": TEST, "difficulty": 0.2},
     full={"size": 128},
 )
-EPOCHS, OTHER_EPOCHS = select(PROFILE, quick=(3, 5), full=(10, 10))
+EPOCHS, OTHER_EPOCHS = select(PROFILE, quick=(3, 6), full=(10, 10))
 BATCH = select(PROFILE, quick=12, full=64)
 LEARNING_RATE = select(PROFILE, quick=1e-3, full=1e-4)
 # Points that claims ask for. Flowers are close to what the full models were pre-trained on, so
@@ -399,6 +399,7 @@ def learner():
     loaders = DataLoaders(batches(task.train, True, model.pixels),
                           batches(task.valid, False, model.pixels), device=DEVICE)
     return Learner(loaders, model, loss_func=F.cross_entropy, splitter=groups, wd=0.01,
+                   train_bn=False,  # frozen: the weights of BatchNorm, too
                    path=gettempdir())  # where lr_find keeps the weights meanwhile
 
 

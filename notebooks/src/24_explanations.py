@@ -49,13 +49,13 @@ MODEL = select(PROFILE, quick="resnet18", full="resnet18-imagenet")
 TEXT_MODEL = select(PROFILE, quick="minilm", full="distilbert/distilbert-base-uncased")
 TEXTS = select(PROFILE, quick="reviews", full="sst2")
 SIZE = select(PROFILE, quick=64, full=224)  # side of a picture in pixels
-TRAIN, TEST = select(PROFILE, quick=(120, 84), full=(3000, 600))
+TRAIN, TEST = select(PROFILE, quick=(96, 60), full=(3000, 600))
 EPOCHS, BATCH, RATE = select(PROFILE, quick=(2, 12, 1e-3), full=(5, 64, 2e-4))
 SEEDS = [SEED, SEED + 1, SEED + 2]
-PICTURES = select(PROFILE, quick=20, full=60)  # to explain, for each seed
+PICTURES = select(PROFILE, quick=16, full=60)  # to explain, for each seed
 LONGEST = select(PROFILE, quick=13, full=16)  # words of an explained review
 READ = select(PROFILE, quick=18, full=24)  # reviews to explain
-FEW = select(PROFILE, quick=8, full=30)  # of them for what takes many passes
+FEW = select(PROFILE, quick=6, full=30)  # of them for what takes many passes
 STEPS = select(PROFILE, quick=5, full=32)  # of integrated gradients
 TOLERANCE = SIZE // 32  # pixels beside a box that still count
 # Bounds of claims. Larger pictures have finer grids, so much is different in full.
@@ -78,7 +78,7 @@ def trained(task, seed, **changes):
     return model.requires_grad_(False), history
 
 
-task = load_task("surface", seed=SEED, train=TRAIN, valid=24, test=TEST, size=SIZE,
+task = load_task("surface", seed=SEED, train=TRAIN, valid=12, test=TEST, size=SIZE,
                  difficulty=0.2)
 runs = [trained(task, seed) for seed in SEEDS]
 models = [model for model, _ in runs]
@@ -221,7 +221,7 @@ def grey(images):
     return torch.full_like(images, 124)
 
 
-few, their_labels = some.inputs[:3], some.labels[:3]
+few, their_labels = some.inputs[:2], some.labels[:2]
 counts = [2, 4, 8, 16]
 gaps = {kind: [100 * integrated(model, few, their_labels, steps, nothing)[1]
                for steps in counts]
@@ -589,8 +589,8 @@ claim("24.12", "points that integrated gradients' three words lower more than at
 # (Drawings, not patients: nothing medical follows from them.)
 
 # %%
-DRAWN = dict(seed=SEED, train=select(PROFILE, quick=120, full=1000), valid=10,
-             test=select(PROFILE, quick=60, full=400), size=SIZE)
+DRAWN = dict(seed=SEED, train=select(PROFILE, quick=104, full=1000), valid=10,
+             test=select(PROFILE, quick=40, full=400), size=SIZE)
 BIASED, FAIR, ALWAYS, NEVER = (0.05, 0.95), (0.5, 0.5), (1.0, 1.0), (0.0, 0.0)
 learners = {}
 for name, marked in {"biased": BIASED, "fair": FAIR}.items():
@@ -604,7 +604,8 @@ for name, marked in {"biased": BIASED, "fair": FAIR}.items():
 # so here half such a cell beside it counts as a hit, and chance hits it more often, too.
 
 # %%
-tests = {name: load_task("radiographs", marked=marked, **{**DRAWN, "train": 20}).test
+only_test = {**DRAWN, "train": 2, "valid": 2}  # the fewest that can be drawn
+tests = {name: load_task("radiographs", marked=marked, **only_test).test
          for name, marked in {"always": ALWAYS, "never": NEVER}.items()}
 ill = tests["always"].select(tests["always"].labels == 1)
 HALF_A_CELL = SIZE // 16

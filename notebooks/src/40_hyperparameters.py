@@ -740,7 +740,7 @@ claim("40.14", "times as likely on a logarithmic scale as on a plain one: a good
 # The task is small: is a review good or bad, from a few dozen short texts?
 
 # %%
-FEW = select(PROFILE, quick=48, full=128)
+FEW = select(PROFILE, quick=36, full=128)
 REAL_TRIALS = select(PROFILE, quick=8, full=24)
 REVIEWS = select(PROFILE, quick="reviews", full="sst2")
 FIRST_STAGES = select(PROFILE, quick=["head", "layer5", "layer3"],
@@ -749,7 +749,7 @@ LONGEST = select(PROFILE, quick=80, full=10_000)
 reviews = load_task(REVIEWS)
 reviews = replace(reviews, train=short(reviews.train, FEW),
                   valid=short(reviews.valid, FEW),
-                  test=short(reviews.test, select(PROFILE, quick=120, full=500)))
+                  test=short(reviews.test, select(PROFILE, quick=100, full=500)))
 tokens = tokenize(reviews, encoder.tokenizer)
 print(f"{reviews}, at most {LONGEST} characters each")
 
