@@ -56,8 +56,9 @@ class CachedBatches:
         self.source = source
         size = IMAGES_AT_ONCE if source.texts is None else TEXTS_AT_ONCE
         filling = Batches(source.examples, size, source.device, source.pad_id)
-        first = filling.batch(filling.order()[0])
-        sample = _outputs(prefix, first, compute)
+        order = filling.order()
+        two = torch.stack([order[0][0], order[-1][-1]])  # of texts the shortest and the longest
+        sample = _outputs(prefix, filling.batch(two), compute)
         # One row a token, or one an example where the prefix gives one (pooled texts, images).
         self.per_token = source.lengths is not None and sample.ndim == 3
         if self.per_token and source.texts is not None:
@@ -67,8 +68,7 @@ class CachedBatches:
         key = fingerprint(source, prefix, compute, sample)
 
         def fill(rows: Tensor) -> None:
-            self._put(sample, first.indices, rows)
-            for indices in filling.order()[1:]:
+            for indices in order:
                 self._put(_outputs(prefix, filling.batch(indices), compute), indices, rows)
 
         self.rows = kept_or_computed(key, shape, sample.dtype, compute.device, fill)
@@ -120,7 +120,7 @@ def fingerprint(source: Batches, prefix: Sequence[Stage], compute: Compute, samp
     """A key of all that the prefix's output depends on.
 
     The weights and buffers of the prefix, the inputs, the precision, and what the prefix makes of
-    the first batch: that tells apart what weights do not show, such as another pooling, another
+    two examples: that tells apart what weights do not show, such as another pooling, another
     normalisation of pixels, or another processor's rounding.
     """
     digest = hashlib.sha256(

@@ -192,7 +192,8 @@ def test_the_cache_is_exact_for_images(first):
 
 
 @pytest.mark.parametrize("fields, calls", [
-    (dict(train_from=1, epochs=4), 1 + 1),  # all training and all validation images at once
+    # a look at two images, then all at once: for the training and for the validation images
+    (dict(train_from=1, epochs=4), 2 + 2),
     (dict(train_from=1, epochs=4, cache_prefix=False), 4 * (3 + 1)),
     (dict(train_from=0, epochs=4), 4 * (3 + 1)),
     (dict(train_from=1, epochs=1), 3 + 1),  # one epoch: nothing to gain
