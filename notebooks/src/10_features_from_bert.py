@@ -218,6 +218,8 @@ import numpy as np
 
 guessing = task.test.labels.bincount().max().item() / len(task.test)
 axes = plot_lines(LABELS, curves, "labelled texts", "test accuracy", log_x=True)
+axes.set_xticks(LABELS, LABELS)
+axes.minorticks_off()
 axes.axhline(guessing, color="0.4", linestyle=":")
 axes.annotate("guessing", (LABELS[-1], guessing), (0, 4), ha="right",
               textcoords="offset points")

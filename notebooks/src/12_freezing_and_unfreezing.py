@@ -59,7 +59,7 @@ LEAST = select(
 # New task: is a review good or bad? Each seed draws its own training texts, because
 # other texts are as much a matter of chance as another random head. Only short reviews
 # that say plainly what they mean (the others are ironic, or of two minds), so that
-# fifteen runs take half a minute.
+# fifteen runs stay within a minute.
 
 
 # %%
@@ -285,7 +285,7 @@ for name, marker, colour in zip(RECIPES, MARKERS, PALETTE, strict=False):
                      fmt=marker, color=colour, label=name, markersize=8)
 axes.set(xlabel="forgotten (points of the old skill)",
          ylabel="accuracy on the new task (%)")
-axes.legend(frameon=False)
+axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 listed = "; ".join(
     f"{name} {np.median(values(name, 'accuracy')):.0f} % and "
     f"{np.median(values(name, 'forgotten')):.0f} points" for name in RECIPES)
