@@ -259,8 +259,9 @@ describe(plot_bars(scores, f"mean F1 on {len(test)} test questions (%)"),
 
 # %% [markdown]
 # **The surprise.** On the questions *with* an answer the reader is better than word
-# overlap, as you will see at once (by how much depends on the passages: here are few). Yet a reader that always answers scores less, over
-# all questions, than one that never says a word! The dial brings most of that back.
+# overlap, as you will see at once (by how much depends on the passages: here are few).
+# Yet a reader that always answers scores less, over all questions, than one that never
+# says a word! The dial brings most of that back.
 
 # %%
 only = [i for i, question in enumerate(test) if question.start >= 0]
