@@ -7,7 +7,13 @@ import warnings
 import numpy as np
 import pytest
 
-from course_utils.lessons.lesson_42 import PROTOTYPE_CASES, THRESHOLD_CASES, quiet_libraries
+from course_utils.lessons.lesson_42 import (
+    PROTOTYPE_CASES,
+    THRESHOLD_CASES,
+    quiet_libraries,
+    ticks_and_legend,
+)
+from course_utils.plotting import new_axes
 from course_utils.questions import lesson_module
 
 
@@ -176,3 +182,14 @@ def test_an_error_passes_through_the_silence():
     with pytest.raises(ValueError, match="loud"), quiet_libraries():
         raise ValueError("loud")
     assert logging.root.manager.disable == 0
+
+
+def test_a_figure_has_ticks_where_it_was_measured_and_a_legend_outside():
+    axes = new_axes()
+    axes.plot([1, 2, 8], [0, 1, 2], label="a line")
+    axes.set_xscale("log")
+    ticks_and_legend(axes, [1, 2, 8])
+    assert axes.get_xticks().tolist() == [1, 2, 8]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "8"]
+    assert axes.get_xticks(minor=True).tolist() == []
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a line"]

@@ -81,7 +81,7 @@ def quiet_libraries() -> Iterator[None]:
 
 def ticks_and_legend(axes: Axes, sizes: Sequence[int]) -> None:
     """Ticks at the measured numbers of labels (and only there), and the legend beside the plot."""
-    axes.set_xticks(sizes, sizes)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 
