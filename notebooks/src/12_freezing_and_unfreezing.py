@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 12 · Freezing, gradual unfreezing, discriminative rates
 #
-# You have a hundred labelled texts and a pre-trained encoder. Train the head alone?
+# You have a few dozen labelled texts and a pre-trained encoder. Train the head alone?
 # The last layers? Everything? Everything, but the early layers more slowly? One layer
 # after another? Each way has its paper and its followers. This lesson runs **all five
 # on the same texts, three times**, and asks two questions: which differences are real,
