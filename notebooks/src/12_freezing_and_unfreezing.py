@@ -25,8 +25,6 @@ PROFILE = "quick"  # "quick": any laptop, no network · "full": a GPU and the ne
 SEED = 0
 
 # %%
-from dataclasses import replace
-
 from course_utils import (
     check, choose_compute, claim, describe, embed, evaluate, fit, load_task,
     load_text_model, new_axes, plot_lines, predict, quiz, recipes, seed_everything,
@@ -61,8 +59,10 @@ LEAST = select(
 # that say plainly what they mean (the others are ironic, or of two minds), so that
 # fifteen runs stay within a minute.
 
-
 # %%
+from dataclasses import replace
+
+
 def short(examples):
     """Those of at most `LONGEST` characters; of the reviews, the plain ones."""
     kinds = examples.columns.get("kind", ["plain"] * len(examples))

@@ -164,9 +164,9 @@ documentation = language_examples(pieces, tokenizer)
 
 # %%
 def measured(model):
-    new, old = (score(model, texts, BATCH) for texts in (test_answers, documentation))
-    return {"answers": math.exp(new.loss), "accuracy": 100 * new.accuracy,
-            "documentation": math.exp(old.loss)}
+    result = score(model, test_answers, BATCH)
+    return {"answers": math.exp(result.loss), "accuracy": 100 * result.accuracy,
+            "documentation": perplexity(model, documentation)}
 
 
 before = measured(model)
