@@ -27,7 +27,7 @@ from course_utils.questions import CHECK_MIME
 
 BUILD = ROOT / "build"
 CELL_TIMEOUT = 600  # seconds; a dead kernel is noticed at the latest then
-SAMPLE_EVERY = 0.2  # seconds between two looks at the memory
+SAMPLE_EVERY = 0.5  # seconds between two looks at the memory; looking takes time from the lesson
 
 
 @dataclass
@@ -96,6 +96,8 @@ def run_lesson(
                 lesson.solution, output, parameters={"PROFILE": profile}, progress_bar=False,
                 log_output=False, cwd=lesson.solution.parent, execution_timeout=CELL_TIMEOUT,
                 kernel_name="python3",
+                # All is written by then, and unloading torch takes seconds.
+                shutdown_kernel="immediate",
                 # The kernel would warn that it talks to us without encryption, on this machine.
                 extra_arguments=["--log-level=ERROR"],
             )  # fmt: skip
