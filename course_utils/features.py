@@ -9,7 +9,7 @@ from course_utils.batches import Batches
 from course_utils.data import Examples, tokenize_texts
 from course_utils.device import choose_compute
 from course_utils.errors import CourseError
-from course_utils.stage import run_stages, set_mode, stages
+from course_utils.stage import inference, stages
 
 
 def embed(
@@ -31,7 +31,6 @@ def embed(
     return embed_stages(model, examples, [wanted], batch_size)[wanted]
 
 
-@torch.no_grad()
 def embed_stages(
     model: nn.Module, examples: Examples, wanted: Sequence[str], batch_size: int = 64
 ) -> dict[str, Tensor]:
@@ -46,18 +45,17 @@ def embed_stages(
         examples = Examples(texts, examples.labels)
     compute = choose_compute()
     model.to(compute.device)
-    set_mode(parts, False)
     source = Batches(examples, batch_size, compute.device, getattr(model, "pad_id", 0))
     outputs: dict[str, list[Tensor]] = {name: [] for name in wanted}
     positions = []
-    for batch in source.epoch():
-        output = batch.inputs
-        for part in used:
-            with compute.autocast():
-                output = run_stages([part], output, batch.mask)
-            if part.name in outputs:
-                outputs[part.name].append(_average(output.float(), batch.mask).cpu())
-        positions.append(batch.indices)
+    with inference(parts, compute):
+        for batch in source.epoch():
+            output = batch.inputs
+            for part in used:
+                output = part.run(output, batch.mask)
+                if part.name in outputs:
+                    outputs[part.name].append(_average(output.float(), batch.mask).cpu())
+            positions.append(batch.indices)
     order = torch.cat(positions).argsort()
     return {name: torch.cat(found)[order] for name, found in outputs.items()}
 

@@ -19,6 +19,7 @@ import shutil
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -29,10 +30,11 @@ from torch.nn.utils.rnn import pad_sequence
 from course_utils.batches import Batch, Batches
 from course_utils.device import Compute
 from course_utils.errors import CourseError
-from course_utils.stage import Stage, run_stages
+from course_utils.stage import Stage, inference, run_stages
 
 TEXTS_AT_ONCE, IMAGES_AT_ONCE = 32, 64  # no gradients, so there is room; measured to be quickest
 SPILL_BYTES = 2**30  # larger outputs live in a memory-mapped file
+HASHED_AT_ONCE = 2**22  # bytes that one thread hashes without a break
 KEPT_BYTES = 2**28  # of smaller ones, as many of the last used ones as fit stay in memory
 
 _kept: OrderedDict[str, Tensor] = OrderedDict()
@@ -48,7 +50,7 @@ class CachedBatches:
 
     Args:
         source: batches of raw inputs, without augmentation.
-        prefix: the frozen stages, in eval mode.
+        prefix: the frozen stages; left in eval mode.
         compute: device and precision.
     """
 
@@ -56,9 +58,14 @@ class CachedBatches:
         self.source = source
         size = IMAGES_AT_ONCE if source.texts is None else TEXTS_AT_ONCE
         filling = Batches(source.examples, size, source.device, source.pad_id)
-        order = filling.order()
-        two = torch.stack([order[0][0], order[-1][-1]])  # of texts the shortest and the longest
-        sample = _outputs(prefix, filling.batch(two), compute)
+        with inference(prefix, compute):
+            self._find(filling, prefix, compute)
+
+    def _find(self, filling: Batches, prefix: Sequence[Stage], compute: Compute) -> None:
+        """Set `rows`, the prefix's output for all examples: as kept before, or made now."""
+        source, order = self.source, filling.order()
+        two = filling.batch(torch.stack([order[0][0], order[-1][-1]]))  # shortest, longest text
+        sample = run_stages(prefix, two.inputs, two.mask)
         # One row a token, or one an example where the prefix gives one (pooled texts, images).
         self.per_token = source.lengths is not None and sample.ndim == 3
         if self.per_token and source.texts is not None:
@@ -68,8 +75,8 @@ class CachedBatches:
         key = fingerprint(source, prefix, compute, sample)
 
         def fill(rows: Tensor) -> None:
-            for indices in order:
-                self._put(_outputs(prefix, filling.batch(indices), compute), indices, rows)
+            for batch in filling.epoch():
+                self._put(run_stages(prefix, batch.inputs, batch.mask), batch.indices, rows)
 
         self.rows = kept_or_computed(key, shape, sample.dtype, compute.device, fill)
 
@@ -110,12 +117,6 @@ class CachedBatches:
         return batch
 
 
-@torch.no_grad()
-def _outputs(prefix: Sequence[Stage], batch: Batch, compute: Compute) -> Tensor:
-    with compute.autocast():
-        return run_stages(prefix, batch.inputs, batch.mask)
-
-
 def fingerprint(source: Batches, prefix: Sequence[Stage], compute: Compute, sample: Tensor) -> str:
     """A key of all that the prefix's output depends on.
 
@@ -123,17 +124,17 @@ def fingerprint(source: Batches, prefix: Sequence[Stage], compute: Compute, samp
     two examples: that tells apart what weights do not show, such as another pooling, another
     normalisation of pixels, or another processor's rounding.
     """
-    digest = hashlib.sha256(
-        f"{torch.__version__} {compute.device.type} {compute.precision}".encode()
-    )
+    about = f"{torch.__version__} {compute.device.type} {compute.precision}"
     inputs = source.texts.ids if source.texts is not None else source.images
     state = [t for p in prefix for m in p.modules for t in (*m.parameters(), *m.buffers())]
     lengths = [] if source.lengths is None else [source.lengths]
+    pieces = []
     for tensor in (*state, *([] if inputs is None else [inputs]), *lengths, sample):
-        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(raw.numpy().data)
-    return digest.hexdigest()
+        about += f" {tuple(tensor.shape)} {tensor.dtype}"
+        pieces += tensor.detach().cpu().flatten().view(torch.uint8).split(HASHED_AT_ONCE)
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # hashing needs no interpreter
+        digests = threads.map(lambda piece: hashlib.sha256(piece.numpy().data).digest(), pieces)
+        return hashlib.sha256(about.encode() + b"".join(digests)).hexdigest()
 
 
 def kept_or_computed(

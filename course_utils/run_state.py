@@ -37,7 +37,7 @@ class RunState:
             "model": f"{type(model).__name__} with {sum(p.numel() for p in model.parameters())}"
             " weights",
         }
-        self.buffers = list(model.buffers())
+        self.buffers: list[Tensor] = []  # those that a step can change, in this phase
         device = next(model.parameters()).device
         self.epoch = self.step = 0  # step counts within the epoch
         self.loss = torch.zeros((), device=device)  # sums over this epoch
@@ -47,7 +47,7 @@ class RunState:
         self.best_epoch, self.best_loss = 0, math.inf
         self.best_weights: dict[str, Tensor] | None = None
         self.changing = False  # True while half changed, when an interruption must not save it
-        # Random state and the model's buffers at the start of the step that is under way.
+        # Random state and these buffers at the start of the step that is under way.
         self.step_start: tuple[Tensor, list[Tensor], list[Tensor]] | None = None
 
     @property

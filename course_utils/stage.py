@@ -12,16 +12,20 @@ own joins by having a method `stages()` that returns the list.
 Shapes: B examples, T tokens, D features, C channels, H and W pixels.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from course_utils.device import Compute
 from course_utils.errors import CourseError
 from course_utils.packing import Packing
 from course_utils.pixels import PixelStatistics
+
+PRODUCTS = ("Linear", "Conv2d", "Conv1D")  # classes whose weights matrix products use; 1D: GPT-2's
 
 Mask: TypeAlias = Tensor | Packing | None
 Run = Callable[[Tensor, Mask], Tensor]
@@ -116,6 +120,42 @@ def run_stages(parts: Sequence[Stage], x: Tensor, mask: Mask = None) -> Tensor:
     for part in parts:
         x = part.run(x, mask)
     return x
+
+
+@contextmanager
+def inference(parts: Iterable[Stage], compute: Compute) -> Iterator[None]:
+    """Inside, stages run in eval mode, in the precision of `compute` and without gradients.
+
+    Autocast would cast the weights of each matrix product anew for each batch; they are cast once
+    here, and come back as they were at the end. The result is the same, bit for bit.
+    """
+    parts = list(parts)
+    set_mode(parts, False)
+    kept = [(weight, weight.data) for weight in _weights_of_products(parts)]
+    try:
+        if compute.precision == "bf16":
+            for weight, whole in kept:
+                weight.data = whole.bfloat16()
+        with torch.no_grad(), compute.autocast():
+            yield
+    finally:
+        for weight, whole in kept:
+            weight.data = whole
+
+
+def _weights_of_products(parts: Iterable[Stage]) -> list[nn.Parameter]:
+    """Weights that only matrix products use, which a table of words tied to the head is not."""
+    inner = {id(m): m for part in parts for whole in part.modules for m in whole.modules()}
+    products: dict[int, nn.Parameter] = {}
+    others: set[int] = set()
+    for module in inner.values():
+        own = {id(weight): weight for weight in module.parameters(recurse=False)}
+        if type(module).__name__ in PRODUCTS:
+            products |= own
+        else:
+            others |= own.keys()
+    # (a divided weight of FSDP is no plain tensor, and stays as it is)
+    return [w for key, w in products.items() if key not in others and type(w.data) is Tensor]
 
 
 def freeze(parts: Iterable[Stage]) -> None:

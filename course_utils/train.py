@@ -42,6 +42,7 @@ from course_utils.run_state import RunState
 from course_utils.stage import (
     Stage,
     freeze_half,
+    inference,
     num_frozen_prefix,
     run_stages,
     set_mode,
@@ -164,6 +165,7 @@ def train(
                     with_cache = pays_to_cache(recipe, boundary, epochs)
                     train_source, trained = cached(train_data, parts, boundary, compute, with_cache)
                     forward = Replicas(trained, root)
+                    run.buffers = [b for part in trained for m in part.modules for b in m.buffers()]
                     if recipe.validate:
                         valid_source, rest = cached(
                             valid_data, parts, boundary, compute, with_cache
@@ -313,7 +315,6 @@ def cached(
     """
     if not with_cache or source.augment is not None:
         return source, parts
-    set_mode(parts, False)
     return CachedBatches(source, parts[:boundary], compute), parts[boundary:]
 
 
@@ -371,22 +372,20 @@ def score(
     return _score(parts, source, compute, look)
 
 
-@torch.no_grad()
 def _score(
     parts: Sequence[Stage], source: Batches | CachedBatches, compute: Compute,
     look: Callable[[Batch, Tensor], None] | None = None,
 ) -> Score:  # fmt: skip
-    set_mode(parts, False)
     loss = torch.zeros((), device=compute.device)
     right, count = torch.zeros(2, dtype=torch.long, device=compute.device)
-    for batch in source.epoch():
-        with compute.autocast():
+    with inference(parts, compute):
+        for batch in source.epoch():
             logits = run_stages(parts, batch.inputs, batch.mask).float()
-        loss += loss_sum(logits, batch.labels)
-        right += (logits.argmax(-1) == batch.labels).sum()  # never where the label is IGNORED
-        count += (batch.labels != IGNORED).sum()
-        if look is not None:
-            look(batch, logits)
+            loss += loss_sum(logits, batch.labels)
+            right += (logits.argmax(-1) == batch.labels).sum()  # never where the label is IGNORED
+            count += (batch.labels != IGNORED).sum()
+            if look is not None:
+                look(batch, logits)
     return Score(loss.item() / int(count), int(right) / int(count), int(count))
 
 

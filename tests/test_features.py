@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from course_utils.data import Examples
+from course_utils.device import choose_compute
 from course_utils.errors import CourseError
 from course_utils.features import embed, embed_stages
 from course_utils.models import load_image_model, load_text_model
@@ -31,8 +32,8 @@ def test_several_stages_in_one_pass_are_what_each_gives_alone(resnet, pictures):
 
 
 def test_features_are_the_averages_of_the_stages_own_outputs(resnet, pictures):
-    with torch.no_grad():
-        output = run_stages(stages(resnet)[:3], pictures.inputs)
+    with torch.no_grad(), choose_compute().autocast():
+        output = run_stages(stages(resnet)[:3], pictures.inputs).float()
     assert torch.allclose(embed(resnet, pictures, "layer2"), output.mean((2, 3)), atol=1e-4)
 
 

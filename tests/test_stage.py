@@ -9,6 +9,7 @@ import transformers
 from conftest import tiny_image_task, tiny_text_task
 from torch import nn
 
+from course_utils.device import choose_compute
 from course_utils.errors import CourseError
 from course_utils.pixels import IMAGENET, PixelStatistics
 from course_utils.recipes import Recipe
@@ -16,6 +17,7 @@ from course_utils.stage import (
     Stage,
     count_weights,
     freeze,
+    inference,
     num_frozen_prefix,
     run_stages,
     set_mode,
@@ -296,6 +298,42 @@ def test_a_head_that_no_stage_holds_is_an_error(model):
 def test_an_unknown_model_is_an_error_that_names_the_families():
     with pytest.raises(CourseError, match=r"cannot split a Sequential.*ResNet.*method stages\(\)"):
         stages(nn.Sequential(nn.Linear(2, 2)))
+
+
+# --- passes without gradients -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_cast_once_give_what_casts_at_each_use_give(name):
+    """Bit for bit; and the weights come back, also after an error."""
+    model, compute = build(name), choose_compute("bf16")
+    parts = stages(model)
+    x, mask = padded_texts() if name in TEXT_MODELS else (pictures(), None)
+    with torch.no_grad(), compute.autocast():
+        expected = run_stages(parts, x, mask)
+    before = [(weight.data_ptr(), weight.dtype) for weight in model.parameters()]
+    values = snapshot([model])
+    model.train()
+    with pytest.raises(RuntimeError, match="inside"), inference(parts, compute):
+        assert torch.bfloat16 in {weight.dtype for weight in model.parameters()}
+        assert not any(module.training for part in parts for module in part.modules)
+        found = run_stages(parts, x, mask)
+        raise RuntimeError("something went wrong inside")
+    assert found.equal(expected) and not found.requires_grad
+    assert [(weight.data_ptr(), weight.dtype) for weight in model.parameters()] == before
+    assert unchanged([model], values)
+
+
+def test_a_weight_that_is_also_a_table_of_words_is_not_cast():
+    model = build("GPT-2 language model")
+    with inference(stages(model), choose_compute("bf16")):
+        assert model.lm_head.weight.dtype == torch.float32
+
+
+def test_in_fp32_nothing_is_cast():
+    model = build("ResNet-18")
+    with inference(stages(model), choose_compute("fp32")):
+        assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
 
 # --- a model of one's own -------------------------------------------------------------------
