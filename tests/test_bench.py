@@ -391,12 +391,17 @@ def test_a_goal_is_reached_by_the_peer_that_comes_nearest(tmp_path, monkeypatch)
             {"system": "b", "settings": "tuned", "ratio": 1.9},
             {"system": "a", "settings": "defaults", "ratio": 5.0}]  # fmt: skip
     monkeypatch.setattr(readme, "GOALS", {"x": {"tuned": 2.0, "defaults": 4.0}})
-    (tmp_path / "x.json").write_text(json.dumps({"rows": rows}))
+    (tmp_path / "x.json").write_text(json.dumps({"hardware": "one", "rows": rows}))
+    rows[1]["ratio"] = 2.5
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.json").write_text(json.dumps({"hardware": "two", "rows": rows}))
     notes = ["x: why", "y: not asked for"]
     (tmp_path / "profile.json").write_text(json.dumps({"hardware": "here", "notes": notes}))
     table = readme.goals_table(tmp_path)
-    assert "| `x` | best-tuned peer | 2× | 1.90× (b) | not reached |" in table
-    assert "| `x` | every peer's defaults | 4× | 5.00× (a) | reached |" in table
+    assert "| `x` | best-tuned peer | 2× | 1.90× (b) | A | not reached |" in table
+    assert "| `x` | best-tuned peer | 2× | 2.50× (b) | B | reached |" in table
+    assert "| `x` | every peer's defaults | 4× | 5.00× (a) | A | reached |" in table
+    assert "\nA: one.  \nB: two.  \n" in table
     assert "- x: why" in table and "asked for" not in table and "measured on here" in table
 
 
