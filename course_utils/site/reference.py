@@ -137,12 +137,12 @@ def timings() -> Page:
 def benchmarks() -> Page:
     """The recorded benchmarks, as tables."""
     parts = [_markdown(BENCHMARKS / "README.md")]
-    parts += [
-        f'<section id="{file.stem}">{_deeper(_markdown(file))}</section>'
-        for file in sorted(BENCHMARKS.glob("*.md"))
-        if file.stem != "README"
-    ]
-    body = re.sub(r'href="([a-z-]+)\.md"', r'href="#\1"', "".join(parts))
+    for file in sorted(BENCHMARKS.glob("**/*.md"), key=lambda file: (len(file.parts), file)):
+        name = str(file.relative_to(BENCHMARKS).with_suffix(""))
+        if name != "README":
+            section = f"<h2>{name}</h2>{_deeper(_markdown(file))}"
+            parts.append(f'<section id="{name}">{section}</section>')
+    body = re.sub(r'href="([a-z/-]+)\.md"', r'href="#\1"', "".join(parts))
     return Page("benchmarks", "Benchmarks", body)
 
 
