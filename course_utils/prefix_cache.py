@@ -58,27 +58,23 @@ class CachedBatches:
         self.source = source
         size = IMAGES_AT_ONCE if source.texts is None else TEXTS_AT_ONCE
         filling = Batches(source.examples, size, source.device, source.pad_id)
-        with inference(prefix, compute):
-            self._find(filling, prefix, compute)
-
-    def _find(self, filling: Batches, prefix: Sequence[Stage], compute: Compute) -> None:
-        """Set `rows`, the prefix's output for all examples: as kept before, or made now."""
-        source, order = self.source, filling.order()
+        order = filling.order()
         two = filling.batch(torch.stack([order[0][0], order[-1][-1]]))  # shortest, longest text
-        sample = run_stages(prefix, two.inputs, two.mask)
-        # One row a token, or one an example where the prefix gives one (pooled texts, images).
-        self.per_token = source.lengths is not None and sample.ndim == 3
-        if self.per_token and source.texts is not None:
-            shape = (len(source.texts.ids), *sample.shape[2:])
-        else:
-            shape = (len(source.examples), *sample.shape[1:])
-        key = fingerprint(source, prefix, compute, sample)
 
         def fill(rows: Tensor) -> None:
-            for batch in filling.epoch():
+            for batch in map(filling.batch, order):
                 self._put(run_stages(prefix, batch.inputs, batch.mask), batch.indices, rows)
 
-        self.rows = kept_or_computed(key, shape, sample.dtype, compute.device, fill)
+        with inference(prefix, compute):
+            sample = run_stages(prefix, two.inputs, two.mask)
+            # One row a token, or one an example where the prefix gives one (pooled texts, images).
+            self.per_token = source.lengths is not None and sample.ndim == 3
+            if self.per_token and source.texts is not None:
+                shape = (len(source.texts.ids), *sample.shape[2:])
+            else:
+                shape = (len(source.examples), *sample.shape[1:])
+            key = fingerprint(source, prefix, compute, sample)
+            self.rows = kept_or_computed(key, shape, sample.dtype, compute.device, fill)
 
     def __len__(self) -> int:
         return len(self.source)

@@ -102,24 +102,22 @@ def goals_table(folder: Path = BENCHMARKS) -> str:
     Args:
         folder: the tables of the last machine that recorded; those of others in folders inside.
     """
-    files = {name: sorted(folder.glob(f"**/{name}.json"), key=lambda f: len(f.parts))
-             for name in GOALS}  # fmt: skip
-    records = {name: [json.loads(f.read_text(encoding="utf-8")) for f in files[name]]
-               for name in GOALS}  # fmt: skip
-    machines = list(dict.fromkeys(one["hardware"] for ones in records.values() for one in ones))
-    letters = {machine: chr(ord("A") + i) for i, machine in enumerate(machines)}
+    letters: dict[str, str] = {}  # of the machines
     lines = ["| benchmark | over | goal | recorded | on | |", "|---|---|---|---|---|---|"]
     missed = []
     for name, goals in GOALS.items():
+        files = [folder / f"{name}.json", *sorted(folder.glob(f"*/{name}.json"))]
+        records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
         for settings, goal in goals.items():
             over = "best-tuned peer" if settings == "tuned" else "every peer's defaults"
-            for record in records[name]:
+            for record in records:
+                letter = letters.setdefault(record["hardware"], chr(ord("A") + len(letters)))
                 rows = [row for row in record["rows"] if row["settings"] == settings]
                 least = min(rows, key=_ratio)
                 reached = least["ratio"] >= goal
                 lines.append(
                     f"| `{name}` | {over} | {goal:g}× | {least['ratio']:.2f}× "
-                    f"({least['system']}) | {letters[record['hardware']]} | "
+                    f"({least['system']}) | {letter} | "
                     f"{'reached' if reached else 'not reached'} |"
                 )
                 if not reached and name not in missed:

@@ -131,11 +131,11 @@ def inference(parts: Iterable[Stage], compute: Compute) -> Iterator[None]:
     """
     parts = list(parts)
     set_mode(parts, False)
-    kept = [(weight, weight.data) for weight in _weights_of_products(parts)]
+    cast = _weights_of_products(parts) if compute.precision == "bf16" else []
+    kept = [(weight, weight.data) for weight in cast]
     try:
-        if compute.precision == "bf16":
-            for weight, whole in kept:
-                weight.data = whole.bfloat16()
+        for weight, whole in kept:
+            weight.data = whole.bfloat16()
         with torch.no_grad(), compute.autocast():
             yield
     finally:
